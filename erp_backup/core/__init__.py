@@ -1,0 +1,1 @@
+"""Plain Python beneath the product: knows no Django, decides with pure functions."""

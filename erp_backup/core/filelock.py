@@ -1,0 +1,50 @@
+"""A lock that dies with its holder and says who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from erp_backup.core.errors import LockedError
+
+
+@contextlib.contextmanager
+def hold(path: Path, *, holder: str) -> Iterator[None]:
+    """Hold the lock file at ``path``, with ``holder`` written in it. Raises LockedError naming who has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, path)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, holder.encode())
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        other = os.pread(descriptor, 500, 0).decode(errors="replace") or "an unknown process"
+        raise LockedError(
+            f"{other} holds {path.name}.", remedy="Wait until it has ended, then run this again."
+        ) from error
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock file at ``path`` (also when there is no such file)."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

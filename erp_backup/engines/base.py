@@ -1,0 +1,206 @@
+"""What every engine does: one kind of database is snapshotted, dumped, restored beside, and measured."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from erp_backup.core.clock import Clock
+from erp_backup.core.errors import BackupError, RefusedError
+from erp_backup.core.figures import Figures, Severity
+from erp_backup.core.manifest import DatabaseFacts, Manifest
+from erp_backup.core.process import ProcessRunner
+from erp_backup.core.workspace import Folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A Django database alias and its settings (the dictionary of ``DATABASES``; never shown)."""
+
+    alias: str
+    settings: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The database's name at its server, or the path of its file."""
+        return str(self.settings["NAME"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What an engine needs of the outside world, and how much of the machine it may use."""
+
+    clock: Clock
+    runner: ProcessRunner
+    program_dirs: tuple[Path, ...] = ()  # searched before the server's own version's folder and PATH
+    jobs: int = 1  # connections that measure or load at the same time
+    lock_timeout: float = 10.0  # seconds to wait for one table's lock, then the attempt begins anew
+    idle_limit: float = 600.0  # seconds a program may be silent
+    maintenance_database: str = "postgres"  # where scratch databases are created from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DumpRequest:
+    """What goes into the archive."""
+
+    kind: str = "full"  # full, schema, data
+    format: str = ""  # one of the engine's formats; empty: its first
+    excluded_tables: tuple[str, ...] = ()  # patterns of tables whose rows stay out
+    schemas: tuple[str, ...] = ()  # only these schemas; empty: all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something a preflight found, before anything was touched."""
+
+    message: str
+    remedy: str = ""
+    severity: Severity = Severity.FAILED
+    error: type[BackupError] = RefusedError  # what it would be raised as
+
+    def as_error(self) -> BackupError:
+        """Return the problem as the error that stops a run."""
+        return self.error(self.message, remedy=self.remedy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """What a restore into a scratch database said: ``errors`` are failures, ``notes`` known to be harmless."""
+
+    errors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Snapshot(ABC):
+    """One consistent view of a database, open until its context ends."""
+
+    taken_at: datetime
+    facts: DatabaseFacts
+    not_included: tuple[str, ...]  # what the archive will deliberately lack, in words
+
+    @abstractmethod
+    def dump(self) -> Iterator[bytes]:
+        """Yield the dump of this snapshot; the end of iteration means that it is whole.
+
+        The dump has begun (its locks are held) when this returns. Raises LockedError when a lock in its way did not go.
+        """
+
+    @abstractmethod
+    def figures(self) -> Figures:
+        """Measure tables, sequences and schema in this snapshot. May run in another thread, beside ``dump``."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Stop figures that other threads are measuring: they end with an error soon."""
+
+    @abstractmethod
+    def orm(self) -> AbstractContextManager[str]:
+        """Yield a Django database alias, for the calling thread, whose queries see this snapshot and cannot write."""
+
+    @abstractmethod
+    def process_settings(self) -> ProcessDatabase:
+        """Return how another process sees this snapshot as a Django database."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessDatabase:
+    """A Django ``DATABASES`` entry for another process and the SQL it runs first on each connection. Never shown."""
+
+    settings: dict[str, Any] = field(repr=False)
+    initial_sql: tuple[str, ...] = ()  # begins the transaction that everything then runs in, when given
+
+
+class Scratch(ABC):
+    """A database of ours beside the live one, dropped when its context ends unless it is kept."""
+
+    name: str
+    major: int  # the major version of the server (or library) that restores it
+
+    @abstractmethod
+    def load(self, path: Path, manifest: Manifest) -> LoadReport:
+        """Restore the decoded, authenticated dump at ``path`` into this empty database (the file may be consumed).
+
+        Raises ProgramError and its kin when the restore could not be tried; what it found wrong is in the report.
+        """
+
+    @abstractmethod
+    def figures(self, expected: Figures) -> Figures:
+        """Measure the copy: the columns of each expected table in the order given, and every table beside them."""
+
+    @abstractmethod
+    def integrity_errors(self) -> tuple[str, ...]:
+        """Return what the database's own integrity check complains about (``integrity_check``, ``amcheck``)."""
+
+    @abstractmethod
+    def orm(self) -> AbstractContextManager[str]:
+        """Yield a Django database alias, for the calling thread, that reads this copy."""
+
+    @abstractmethod
+    def process_settings(self) -> ProcessDatabase:
+        """Return how another process uses this copy as a Django database."""
+
+    @abstractmethod
+    def how_to_look(self) -> str:
+        """Return the command that opens this copy, without a password in it."""
+
+    @abstractmethod
+    def keep(self) -> None:
+        """Leave the copy when the context ends, marked so that no clean-up takes it for an orphan."""
+
+
+class Engine(ABC):
+    """One kind of database. Made for one database and asked for snapshots, scratch databases and facts."""
+
+    # Which formats can it dump? The first is the default.
+    formats: ClassVar[tuple[str, ...]]
+    # Which file suffix has each format?
+    suffixes: ClassVar[Mapping[str, str]]
+    # Which kinds of dump can it make?
+    kinds: ClassVar[tuple[str, ...]] = ("full", "schema", "data")
+
+    def __init__(self, database: Database, tools: Tools) -> None:
+        self.database = database
+        self.tools = tools
+
+    @abstractmethod
+    def facts(self) -> DatabaseFacts:
+        """Return what the database is. Raises ServerUnreachableError and its kin, in words."""
+
+    @abstractmethod
+    def tool_versions(self) -> dict[str, str]:
+        """Return the versions of the programs and libraries that dump and restore here."""
+
+    @abstractmethod
+    def preflight(self, request: DumpRequest) -> list[Problem]:
+        """Return what would go wrong in a backup, before anything is touched."""
+
+    @abstractmethod
+    def lock(self, holder: str, state_dir: Path) -> AbstractContextManager[None]:
+        """Hold this database's backup lock. Raises LockedError naming the holder."""
+
+    @abstractmethod
+    def snapshot(self, request: DumpRequest, folder: Folder) -> AbstractContextManager[Snapshot]:
+        """Open a snapshot. ``folder`` is the job's private folder. Raises LockedError when locks cannot be had."""
+
+    @abstractmethod
+    def scratch(self, facts: DatabaseFacts, folder: Folder) -> AbstractContextManager[Scratch]:
+        """Create an empty scratch database like the one of ``facts``. Raises RefusedError when the server forbids it."""
+
+    @abstractmethod
+    def remove_orphans(self) -> list[str]:
+        """Drop scratch databases whose process is gone; return their names. Never touches what is kept or in use."""
+
+    @abstractmethod
+    def list_archive(self, path: Path, format_name: str) -> None:
+        """Let the database's own tool read the table of contents at the head of the decoded, authenticated dump.
+
+        Raises CorruptError when it cannot.
+        """
+
+    # Does a look at the archive need all of it, or only its head?
+    lists_from_head: ClassVar[bool] = False

@@ -1,0 +1,186 @@
+"""Connections to PostgreSQL, for us (psycopg) and for its programs (environment and passfile): data first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import django.db
+import psycopg
+import psycopg.types.json
+from psycopg.pq import Conninfo
+
+from erp_backup.core.errors import (
+    DatabaseError,
+    LockedError,
+    NoSpaceError,
+    RefusedError,
+    ServerUnreachableError,
+)
+
+APPLICATION_NAME = "erp_backup"
+
+# A dead network is noticed within a minute instead of never (a black-holed pg_dump does not even die of SIGTERM).
+NETWORK = {
+    "keepalives": "1",
+    "keepalives_idle": "20",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "60000",
+}
+
+# What a role, a database or a server may set, and what would change the text that fingerprints and definitions are made of,
+# or stop us half-way. Unknown to some servers, hence looked up.
+SESSION = {
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "client_min_messages": "warning",
+    "default_transaction_read_only": "off",
+    "extra_float_digits": "3",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "lc_monetary": "C",
+    "lock_timeout": "0",
+    "quote_all_identifiers": "off",
+    "row_security": "off",
+    "search_path": "pg_catalog",
+    "statement_timeout": "0",
+    "synchronize_seqscans": "off",
+    "transaction_timeout": "0",
+    "xmlbinary": "base64",
+    "xmloption": "content",
+}
+_SET_SESSION = (
+    "SELECT pg_catalog.set_config(name, %(values)s::jsonb ->> name, false) "
+    "FROM pg_catalog.pg_settings WHERE %(values)s::jsonb ? name"
+)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def parameters(settings: Mapping[str, Any], *, database: str | None = None) -> dict[str, str]:
+    """Return libpq's parameters for a Django ``DATABASES`` entry; ``database`` names another database of that server."""
+    keywords = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    found = {key: str(value) for key, value in settings.get("OPTIONS", {}).items() if key in keywords}
+    named = {
+        "dbname": database or settings.get("NAME"),
+        "user": settings.get("USER"),
+        "password": settings.get("PASSWORD") or os.environ.get("PGPASSWORD"),
+        "host": settings.get("HOST"),
+        "port": settings.get("PORT"),
+    }
+    found |= {key: str(value) for key, value in named.items() if value}
+    return {"connect_timeout": "15", **NETWORK, **found}
+
+
+def connect(settings: Mapping[str, Any], *, database: str | None = None, purpose: str = "") -> Connection:
+    """Return a new autocommit session with everything pinned. Raises ServerUnreachableError."""
+    values = parameters(settings, database=database)
+    values["application_name"] = f"{APPLICATION_NAME} {purpose}".strip()[:63]
+    with errors_in_words(values.get("dbname", "")):
+        connection: Connection = psycopg.connect(**values, autocommit=True)  # type: ignore[arg-type]
+        try:
+            pin_session(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def pin_session(connection: Connection) -> None:
+    """Set what changes text output or limits time to known values, for this session."""
+    connection.execute(_SET_SESSION, {"values": psycopg.types.json.Jsonb(SESSION)})
+
+
+@contextlib.contextmanager
+def session(settings: Mapping[str, Any], *, database: str | None = None, purpose: str = "") -> Iterator[Connection]:
+    """Hold a session and close it, whatever happens in between."""
+    connection = connect(settings, database=database, purpose=purpose)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def errors_in_words(database: str) -> Iterator[None]:
+    """Turn psycopg's errors into ours: what happened, to which database, what to do next."""
+    try:
+        with _unwrapped():
+            yield
+    except psycopg.errors.LockNotAvailable as error:
+        raise LockedError(
+            f"A table of {database!r} is locked: {first_line(error)}.",
+            remedy="Run it again when the migration or maintenance that holds it has ended.",
+        ) from error
+    except psycopg.errors.DiskFull as error:
+        raise NoSpaceError(
+            f"The server's disk is full: {first_line(error)}.", remedy="Free space at the server."
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RefusedError(
+            f"The database user may not do this in {database!r}: {first_line(error)}.",
+            remedy="Grant it the right, or use another database user for backups.",
+        ) from error
+    except psycopg.OperationalError as error:
+        if error.sqlstate is None or error.sqlstate[:2] in {"08", "28", "3D", "57", "53"}:
+            raise ServerUnreachableError(
+                f"The database {database!r} cannot be reached: {first_line(error)}.",
+                remedy="Look at HOST, PORT, NAME, USER and PASSWORD in DATABASES, and whether the server runs.",
+            ) from error
+        raise DatabaseError(f"The database {database!r} failed: {first_line(error)}.") from error
+    except psycopg.Error as error:
+        raise DatabaseError(f"The database {database!r} failed: {first_line(error)}.") from error
+
+
+@contextlib.contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Give psycopg's own error where Django has wrapped it."""
+    try:
+        yield
+    except django.db.Error as error:
+        if isinstance(error.__cause__, psycopg.Error):
+            raise error.__cause__ from None
+        raise
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a server said, without its full stop."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def program_environment(
+    values: Mapping[str, str], base: Mapping[str, str], passfile: Path
+) -> tuple[dict[str, str], str]:
+    """Return a child's environment and the connection string for its ``--dbname``, for libpq parameters ``values``.
+
+    Everything that has a libpq variable goes there, where nothing needs quoting; the rest (keepalives) holds no secret. The
+    password goes to ``passfile`` (see :func:`write_passfile`), never to the environment or the command line.
+    """
+    variables = {o.keyword.decode(): o.envvar.decode() for o in Conninfo.get_defaults() if o.envvar}
+    inherited = {key: value for key, value in os.environ.items() if key.startswith("PG") and key != "PGPASSWORD"}
+    environment = {**base, **inherited}
+    environment |= {variables[key]: value for key, value in values.items() if key in variables and key != "password"}
+    if "password" in values:
+        environment["PGPASSFILE"] = str(passfile)
+    environment["PGAPPNAME"] = APPLICATION_NAME
+    rest = " ".join(f"{key}={value}" for key, value in values.items() if key not in variables and key != "password")
+    return environment, rest
+
+
+def write_passfile(values: Mapping[str, str], path: Path) -> None:
+    """Write the password of ``values`` where libpq finds it (mode 0600), for any host, port, database and user."""
+    password = values.get("password", "")
+    if "\n" in password or "\r" in password:
+        raise RefusedError("A password with a line break cannot be given to the database's programs.")
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"*:*:*:*:{escaped}\n")

@@ -1,0 +1,174 @@
+"""Connections to SQLite files: addressed so that any path works, hardened where we only read, errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from django.db import connections
+
+from erp_backup.core.errors import (
+    BackupError,
+    CorruptError,
+    DatabaseError,
+    LockedError,
+    NoSpaceError,
+    NotADatabaseError,
+    ServerUnreachableError,
+)
+from erp_backup.engines.orm import temporary_alias
+
+READ_ONLY = "mode=ro&immutable=1"
+"""For files of ours that nobody writes: no lock, no -wal, no -shm, no journal is looked at or made beside them."""
+
+_QUERY_ONLY = "PRAGMA query_only=ON"
+_HARDENING = ("PRAGMA trusted_schema=OFF", "PRAGMA cell_size_check=ON", _QUERY_ONLY)
+
+
+def uri(path: Path, parameters: str) -> str:
+    """Return the URI of a file, whatever characters are in its path: in a URI ``?``, ``#`` and ``%`` mean something."""
+    return f"file:{quote(os.fsencode(path.resolve()))}?{parameters}"
+
+
+@contextlib.contextmanager
+def opened(path: Path, parameters: str, *, timeout: float = 0.0) -> Iterator[sqlite3.Connection]:
+    """Yield a connection in autocommit mode and close it afterwards. The file is never created."""
+    # A generator may be closed by another thread than the one that read it: one at a time all the same.
+    connection = sqlite3.connect(
+        uri(path, parameters), uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+    )
+    with contextlib.closing(connection):
+        yield connection
+
+
+@contextlib.contextmanager
+def opened_hardened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to a file of ours that cannot write and does not trust what the file's schema says."""
+    with opened(path, READ_ONLY) as connection:
+        for statement in _HARDENING:
+            connection.execute(statement)
+        yield connection
+
+
+@contextlib.contextmanager
+def opened_by_django(settings: Mapping[str, Any]) -> Iterator[sqlite3.Connection]:
+    """Yield the connection that Django makes for ``settings``: schemas may use its functions, or the host's."""
+    with temporary_alias(settings, purpose="sqlite") as alias:
+        connections[alias].ensure_connection()
+        connection: sqlite3.Connection = connections[alias].connection
+        connection.execute("PRAGMA foreign_keys=OFF")
+        yield connection
+
+
+def read_only_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the host's ``DATABASES`` entry turned to a file of ours: read-only, hardened, the host's options left out.
+
+    Options such as ``transaction_mode`` and a ``journal_mode`` among the init commands ask for what a reader may not.
+    """
+    hardening = _HARDENING[1:] if _needs_trust(path) else _HARDENING
+    return {
+        **settings,
+        "NAME": uri(path, READ_ONLY),
+        "OPTIONS": {"init_command": "; ".join(hardening)},
+        "ATOMIC_REQUESTS": False,
+        "CONN_MAX_AGE": 0,
+    }
+
+
+def writable_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the host's ``DATABASES`` entry turned to an existing scratch file that nobody else uses and no crash matters to."""
+    return {
+        **settings,
+        "NAME": uri(path, "mode=rw"),
+        "OPTIONS": {"init_command": "PRAGMA synchronous=OFF; PRAGMA cache_size=-16000"},
+    }
+
+
+def _needs_trust(path: Path) -> bool:
+    """Whether reading tables needs a function that SQLite itself does not have.
+
+    That is the case for virtual generated columns that Django's own functions compute. These read and write nothing, so such
+    a file is read with its schema trusted; a connection that cannot write it remains.
+    """
+    with opened_hardened(path) as connection, errors_in_words(path):
+        for name in real_tables(connection):
+            columns = connection.execute("SELECT hidden FROM pragma_table_xinfo(?)", [name]).fetchall()
+            if (2,) in columns and not _can_be_read(connection, name):
+                return True
+    return False
+
+
+def _can_be_read(connection: sqlite3.Connection, table: str) -> bool:
+    try:
+        connection.execute(f"EXPLAIN SELECT * FROM {quoted(table)}").close()  # noqa: S608 - a quoted identifier
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+def real_tables(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of all tables that hold rows themselves, in order of creation.
+
+    Views and virtual tables have no root page; a virtual table's shadow tables are tables like any other. Names beginning with
+    ``sqlite_`` are SQLite's own.
+    """
+    rows = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+        " AND lower(substr(name, 1, 7)) <> 'sqlite_' ORDER BY rowid"
+    )
+    return [name for (name,) in rows]
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether there is a table of that name."""
+    query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return bool(connection.execute(query, [name]).fetchone()[0])
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> Any:
+    """Return the value of a pragma that has one."""
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def quoted(identifier: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+@contextlib.contextmanager
+def errors_in_words(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the file at ``path`` into errors of ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise in_words(error, path) from error
+
+
+def in_words(error: sqlite3.Error, path: Path) -> BackupError:
+    """Return our error for one of SQLite's, by its primary result code."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    kind, said, remedy = _KINDS.get(code, (DatabaseError, "failed", ""))
+    return kind(f"The database {path} {said}: {error}.", remedy=remedy)
+
+
+_WAIT = "Wait until the other process has ended its transaction, then run this again."
+_SPACE = "Free space there, then run this again."
+_RIGHTS = "Let this user read and write the file and its folder."
+_OTHER = "Correct its path, or use a backup if this is the place of the live database."
+_DAMAGED = "Run `PRAGMA integrity_check` on it. If it is the live database, restore the newest verified backup."
+_KINDS: dict[int, tuple[type[BackupError], str, str]] = {
+    sqlite3.SQLITE_BUSY: (LockedError, "is locked", _WAIT),
+    sqlite3.SQLITE_LOCKED: (LockedError, "is locked", _WAIT),
+    sqlite3.SQLITE_FULL: (NoSpaceError, "cannot be written, there is no space left", _SPACE),
+    sqlite3.SQLITE_NOTADB: (NotADatabaseError, "is no SQLite database, or an encrypted one", _OTHER),
+    sqlite3.SQLITE_CORRUPT: (CorruptError, "is damaged", _DAMAGED),
+    sqlite3.SQLITE_CANTOPEN: (ServerUnreachableError, "cannot be opened", _RIGHTS),
+    sqlite3.SQLITE_PERM: (ServerUnreachableError, "cannot be opened", _RIGHTS),
+    sqlite3.SQLITE_READONLY: (ServerUnreachableError, "cannot be opened", _RIGHTS),
+    sqlite3.SQLITE_IOERR: (ServerUnreachableError, "cannot be read or written", "Look at the disk and its messages."),
+}

@@ -1,0 +1,33 @@
+"""Locations: places that keep archives, each a Django ``STORAGES`` alias with a role.
+
+A kind of location is a module of this package with its class in ``LOCATION``: to add one, write that file.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from django.core.files.storage import FileSystemStorage, storages
+
+from erp_backup.conf import LocationConfig
+from erp_backup.exceptions import ConfigurationError
+from erp_backup.locations.base import Location
+
+
+def kinds() -> list[type[Location]]:
+    """Return every kind of location there is."""
+    modules = [import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__)]
+    return [module.LOCATION for module in modules if hasattr(module, "LOCATION")]
+
+
+def location_for(config: LocationConfig) -> Location:
+    """Return the location of ``config``. Raises ConfigurationError for a storage that no kind accepts."""
+    storage = storages[config.storage] if config.storage else FileSystemStorage(config.folder)
+    kind = next((kind for kind in kinds() if kind.accepts(storage)), None)
+    if kind is None:
+        raise ConfigurationError(
+            f"The location {config.alias!r} uses {type(storage).__name__}, which cannot keep archives yet.",
+            remedy="Use a FileSystemStorage (a local folder or a mounted share).",
+        )
+    return kind(config, storage)

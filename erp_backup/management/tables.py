@@ -1,0 +1,46 @@
+"""Tables of text that fit any terminal, any log file and any pipe: no colour, no box drawing, nothing cut off in silence."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+
+_GAP = "  "
+_ELLIPSIS = "..."
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal, or 100 where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def render(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset(), width: int
+) -> list[str]:
+    """Return the lines of a table no wider than ``width``; columns in ``right`` are aligned to the right.
+
+    Where it does not fit, the widest columns that hold text are shortened with ``...``; numbers never are.
+    """
+    body = [list(row) for row in rows]
+    cells = [list(headings), *body]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    _shrink(widths, right, width - len(_GAP) * (len(headings) - 1))
+    lines = [_line(headings, widths, right), _GAP.join("-" * w for w in widths)]
+    return lines + [_line(row, widths, right) for row in body]
+
+
+def _shrink(widths: list[int], right: frozenset[int], available: int) -> None:
+    flexible = [column for column in range(len(widths)) if column not in right]
+    while sum(widths) > available and flexible:
+        widest = max(flexible, key=lambda column: widths[column])
+        if widths[widest] <= len(_ELLIPSIS) + 5:
+            return
+        widths[widest] -= 1
+
+
+def _line(row: Sequence[str], widths: Sequence[int], right: frozenset[int]) -> str:
+    parts = []
+    for column, (text, width) in enumerate(zip(row, widths, strict=True)):
+        short = text if len(text) <= width else text[: width - len(_ELLIPSIS)] + _ELLIPSIS
+        parts.append(short.rjust(width) if column in right else short.ljust(width))
+    return _GAP.join(parts).rstrip()

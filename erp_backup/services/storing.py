@@ -1,0 +1,108 @@
+"""Putting an archive and its manifest into locations: archive first, read back, manifest last."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from erp_backup.core.codecs import Codec, Meter, encode_with
+from erp_backup.core.errors import BackupError, CorruptError, ProgramError
+from erp_backup.core.manifest import ArchiveFacts
+from erp_backup.core.names import manifest_name
+from erp_backup.core.progress import Reporter
+from erp_backup.core.units import format_size
+from erp_backup.locations.base import Location
+
+
+class StoppedError(BackupError):
+    """The archive is not finished because another part of the run has failed; that part's error is the one to read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """What is about to be stored: its name, how it is encoded, where it goes first."""
+
+    name: str
+    codecs: Sequence[Codec]
+    location: Location
+
+
+def store_archive(
+    archive: Archive, dump: Iterator[bytes], *, stop: threading.Event, reporter: Reporter
+) -> ArchiveFacts:
+    """Stream a dump through its codecs into its location and return what was stored.
+
+    A dump that ends without a byte is a failure, whatever its program said. Raises StoppedError once ``stop`` is set.
+    """
+    raw, stored = Meter(reporter.advance), Meter()
+    chunks = stored.through(encode_with(archive.codecs, raw.through(_until(stop, dump))))
+    archive.location.save(archive.name, _never_empty(chunks, raw))
+    return ArchiveFacts(
+        name=archive.name,
+        size=stored.size,
+        sha256=stored.sha256,
+        codecs=tuple(codec.name for codec in archive.codecs),
+        uncompressed_size=raw.size,
+        uncompressed_sha256=raw.sha256,
+    )
+
+
+def _until(stop: threading.Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        if stop.is_set():
+            raise StoppedError("The run was stopped.")
+        yield chunk
+    if stop.is_set():
+        raise StoppedError("The run was stopped.")
+
+
+def _never_empty(chunks: Iterator[bytes], raw: Meter) -> Iterator[bytes]:
+    """Fail while the file is still unfinished: codecs make some bytes even out of nothing."""
+    yield from chunks
+    if raw.size == 0:
+        raise ProgramError(
+            "The dump is empty.", program="dump", remedy="See whether the database holds anything at all."
+        )
+
+
+def copy_archive(archive: ArchiveFacts, source: Location, target: Location) -> None:
+    """Copy an archive from one location to another. Raises CorruptError when the source is not what was stored."""
+    meter = Meter()
+    target.save(archive.name, _checked(meter.through(source.open(archive.name)), meter, archive, source))
+
+
+def _checked(chunks: Iterable[bytes], meter: Meter, archive: ArchiveFacts, source: Location) -> Iterator[bytes]:
+    yield from chunks
+    require_same(archive, meter.size, meter.sha256, source)
+
+
+def read_back(archive: ArchiveFacts, location: Location, on_progress: Callable[[int], object] | None = None) -> None:
+    """Read an archive to its end and compare size and SHA-256. Raises MissingError, CorruptError."""
+    meter = Meter(on_progress)
+    for _chunk in meter.through(location.open(archive.name)):
+        pass
+    require_same(archive, meter.size, meter.sha256, location)
+
+
+def require_same(archive: ArchiveFacts, size: int, sha256: str, location: Location) -> None:
+    """Raise CorruptError unless size and SHA-256 are the manifest's."""
+    where = location.describe(archive.name)
+    remedy = "Do not use this copy; use the one in another location, or an older backup."
+    if size != archive.size:
+        raise CorruptError(
+            f"{where} has {size:,} bytes instead of {archive.size:,} ({format_size(archive.size)}).", remedy=remedy
+        )
+    if sha256 != archive.sha256:
+        raise CorruptError(
+            f"{where} has the SHA-256 {sha256[:16]}... instead of {archive.sha256[:16]}...", remedy=remedy
+        )
+
+
+def store_manifest(raw: bytes, archive: ArchiveFacts, location: Location, *, check: bool) -> None:
+    """Store a manifest, the last step that makes a backup; read it back if ``check``. Raises CorruptError."""
+    name = manifest_name(archive.name)
+    location.save(name, [raw])
+    if check and b"".join(location.open(name)) != raw:
+        location.delete(name)
+        raise CorruptError(f"{location.describe(name)} does not read back as it was written.")

@@ -1,0 +1,15 @@
+"""Signals, for those who want to know: sent by the services, whoever started them.
+
+django-dbbackup's own ``pre_backup`` and ``post_backup`` are sent as well (see the ``dbbackup`` command).
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+# A backup exists. Arguments: ``result`` (a BackupResult).
+backup_taken = Signal()
+# A backup could not be made. Arguments: ``database`` (an alias), ``error`` (a BackupError).
+backup_failed = Signal()
+# A backup was verified, with whatever outcome. Arguments: ``result`` (a VerificationResult).
+backup_verified = Signal()

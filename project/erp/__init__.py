@@ -1,0 +1,1 @@
+"""Items, stock, partners and orders under the runbook's own table names."""
