@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from erp_backup.core.errors import LockedError
+from erp_backup.core.spaces import no_space_as_error
 
 
 @contextlib.contextmanager
@@ -17,8 +18,9 @@ def hold(path: Path, *, holder: str) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, path)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, holder.encode())
+        with no_space_as_error(path):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, holder.encode())
         yield
         os.ftruncate(descriptor, 0)
     finally:

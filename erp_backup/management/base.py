@@ -14,6 +14,7 @@ from erp_backup.core.errors import BackupError, InterruptedBySignal
 from erp_backup.core.interrupts import signals_as_exceptions
 from erp_backup.core.jsondata import to_data
 from erp_backup.core.progress import choose_reporter
+from erp_backup.core.spaces import no_space_as_error
 from erp_backup.services.environment import Environment, build_environment
 
 
@@ -35,7 +36,7 @@ class BackupCommand(BaseCommand):
         """Run with signals as exceptions, and end with the code of what went wrong."""
         quiet = options["quiet"] or options["verbosity"] == 0
         try:
-            with signals_as_exceptions():
+            with signals_as_exceptions(), no_space_as_error("this machine"):
                 reporter = choose_reporter(sys.stderr, json=False, quiet=quiet or options["json"], clock=SystemClock())
                 code = self.work(build_environment(reporter=reporter), **options)
         except BackupError as error:

@@ -34,12 +34,13 @@ class Context:
     """Where and when a model check measures.
 
     ``using`` is the Django alias of the snapshot or copy, ``database`` the alias of the settings that it stands for,
-    ``now`` the snapshot's time (aware).
+    ``now`` the snapshot's time (aware), ``mirrors`` other aliases that lead to the same copy.
     """
 
     using: str
     database: str
     now: datetime
+    mirrors: frozenset[str] = frozenset()
 
 
 class ModelCheck(ABC):

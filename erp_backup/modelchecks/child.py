@@ -17,12 +17,14 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import django
 from django.core.servers.basehttp import get_internal_wsgi_application
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from erp_backup.core.clock import SystemClock
+from erp_backup.core.errors import RefusedError
 from erp_backup.core.figures import Measurement
-from erp_backup.modelchecks import sandbox
+from erp_backup.modelchecks import refused, sandbox
 from erp_backup.modelchecks.base import Context
 from erp_backup.modelchecks.functions import FunctionCheck
 from erp_backup.modelchecks.jobs import Answer, CheckJob, Job, line_of, read_job
@@ -86,13 +88,23 @@ def _begin(connection: BaseDatabaseWrapper, statements: tuple[str, ...]) -> None
             cursor.execute("SET default_transaction_read_only = on")
         for statement in statements:
             cursor.execute(statement)
+    connection.autocommit = False
     connection.in_atomic_block = True
-    connection.commit_on_exit = True
+    # Code that began a block before the connection was there, or has lost count of its blocks, meets these.
+    connection.commit = _refuse_to_end  # type: ignore[method-assign]  # of this connection only
+    connection.rollback = _refuse_to_end  # type: ignore[method-assign]  # the same
+
+
+def _refuse_to_end() -> None:
+    raise RefusedError("It would end the transaction that sees the snapshot.", remedy="Use transaction.atomic().")
 
 
 def _measurer(job: Job) -> Callable[[CheckJob], Measurement]:
-    context = Context(using=job.alias, database=job.alias, now=job.now)
+    mirrors = {alias for alias in connections if connections.settings[alias]["ENGINE"] != refused.__name__}
+    context = Context(using=job.alias, database=job.alias, now=job.now, mirrors=frozenset(mirrors))
     clock = SystemClock()
+    # Opened before the first block begins: Django would count that one before the transaction it is in.
+    connections[job.alias].ensure_connection()
 
     def measure(given: CheckJob) -> Measurement:
         try:

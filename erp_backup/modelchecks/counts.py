@@ -1,14 +1,12 @@
 """Declared figures: how many rows, how many of late, and what they add up to."""
 
-# ruff: noqa: SLF001  Model._meta is documented API of Django
-
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django.db import connections
-from django.db.models import DateTimeField, Model, Q, QuerySet
+from django.db.models import DateTimeField, F, Q, QuerySet
 from django.utils import timezone
 
 from erp_backup.core.figures import Measurement
@@ -73,18 +71,16 @@ class Recent(Count):
         """Return the rows since the cut-off."""
         rows = self.rows(context.using)
         day = timezone.localdate(context.now, timezone.get_default_timezone()) - timedelta(days=self._days)
-        return rows.filter(**{f"{self._field}__gte": self._cut_off(day, rows.model, context.using)})
+        moment = rows.annotate(erp_moment=F(self._field))
+        is_moment = isinstance(moment.query.annotations["erp_moment"].output_field, DateTimeField)
+        recent: QuerySet[Any] = moment.filter(erp_moment__gte=_midnight(day, context.using) if is_moment else day)
+        return recent
 
-    def _cut_off(self, day: date, model: type[Model], using: str) -> date:
-        """Return the day for a date field; for a moment its first one, naive where the project uses no time zones."""
-        lookup, _parts, _expression = QuerySet(model).query.solve_lookup_type(self._field)
-        field: Any = None
-        for name in lookup:
-            field = (field.related_model if field is not None else model)._meta.get_field(name)
-        if not isinstance(field, DateTimeField):
-            return day
-        zone = timezone.get_default_timezone() if connections[using].timezone is not None else None
-        return datetime.combine(day, time.min, tzinfo=zone)
+
+def _midnight(day: date, using: str) -> datetime:
+    """Return the first moment of a day: naive where the project uses no time zones."""
+    zone = timezone.get_default_timezone() if connections[using].timezone is not None else None
+    return datetime.combine(day, time.min, tzinfo=zone)
 
 
 class Total(RowsCheck):

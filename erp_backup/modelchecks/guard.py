@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from django.db import connections
@@ -31,12 +31,12 @@ class Guard:
 
 
 @contextlib.contextmanager
-def only(using: str) -> Iterator[Guard]:
-    """Refuse, in this thread, statements on any alias but ``using``. Raises RefusedError if there was one."""
+def only(aliases: Collection[str]) -> Iterator[Guard]:
+    """Refuse, in this thread, statements on any alias but these. Raises RefusedError if there was one."""
     guard = Guard()
     with contextlib.ExitStack() as stack:
         for alias in connections:
-            if alias != using:
+            if alias not in aliases:
                 stack.enter_context(connections[alias].execute_wrapper(guard.refusing(alias)))
         yield guard
     if guard.refusal is not None:

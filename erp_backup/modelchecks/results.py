@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from django.db.models import Model, QuerySet
@@ -75,7 +76,7 @@ def _is_of_whole_models(rows: QuerySet[Any]) -> bool:
 def _of_models(rows: QuerySet[Any]) -> Iterator[tuple[str, str]]:
     """Yield all keys, the first with what their rows say; whole rows are read of these only."""
     keys = rows.order_by().values_list("pk", flat=True).iterator(_CHUNK)
-    first = [key for key, _ in zip(keys, range(MOST_SAMPLES), strict=False)]
+    first = list(islice(keys, MOST_SAMPLES))
     if not first:
         return
     says = {row.pk: str(row) for row in rows.order_by().filter(pk__in=first)}

@@ -71,7 +71,7 @@ def measure_one(check: ModelCheck, context: Context, *, clock: Clock, time_limit
 def _measured(check: ModelCheck, context: Context, limit: Limit) -> Measurement:
     """Measure in a savepoint of its own, so that an error does not abort the transaction that others measure in."""
     with transaction.atomic(using=context.using):
-        with guard.only(context.using), enforced(limit, connections[context.using]):
+        with guard.only({context.using, *context.mirrors}), enforced(limit, connections[context.using]):
             measurement = check.measure(context)
         if limit.has_rung:
             raise OutOfTime  # it was swallowed; the value is of a check that was cut short

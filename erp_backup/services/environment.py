@@ -118,9 +118,14 @@ class Environment:
         return Age(identities=read_identities(path))
 
 
-def build_environment(*, reporter: Reporter | None = None, actor: str = "") -> Environment:
-    """Return the environment of this project. Raises ConfigurationError, RefusedError for a state folder others can read."""
-    config = get_config()
+def build_environment(
+    *, reporter: Reporter | None = None, actor: str = "", config: Config | None = None
+) -> Environment:
+    """Return the environment of this project, or of ``config``.
+
+    Raises ConfigurationError, and RefusedError for a state folder that others can read.
+    """
+    config = config or get_config()
     require_private(config.state_dir)
     clock = SystemClock()
     return Environment(

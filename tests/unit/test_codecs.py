@@ -33,6 +33,7 @@ from erp_backup.core.codecs import (
     parse_recipient,
     read_identities,
 )
+from erp_backup.core.codecs.exchange import Exchange, exchanged
 from erp_backup.core.errors import BackupError, CorruptError, KeyUnavailableError
 
 FLIPS, CUTS = 200, 100
@@ -514,6 +515,63 @@ class TestReadIdentities:
             "is not a regular file.",
             "is not a regular file.",
         ] == reasons
+
+
+class TestExchanged:
+    """The thread between a reader and a writer."""
+
+    def test_worker_is_slow__source_waits(self) -> None:
+        """The source is not read far ahead of the worker."""
+        is_far_ahead = threading.Event()
+
+        def source() -> Iterator[bytes]:
+            for number in range(100):
+                if number == 20:
+                    is_far_ahead.set()
+                yield b"x"
+
+        def work(exchange: Exchange) -> None:
+            found.append(is_far_ahead.wait(0.5))
+            while exchange.read(1):
+                pass
+
+        found: list[bool] = []
+        list(exchanged(source(), work, name="slow"))
+
+        assert [False] == found
+
+    def test_reader_is_slow__worker_waits(self) -> None:
+        """The worker does not write far ahead of the reader."""
+        is_far_ahead = threading.Event()
+
+        def work(exchange: Exchange) -> None:
+            for number in range(30):
+                if number == 20:
+                    is_far_ahead.set()
+                exchange.write(b"x" * MEBIBYTE)
+
+        with closing_source(exchanged([b"x"], work, name="slow")) as chunks:
+            next(chunks)
+
+            assert not is_far_ahead.wait(0.5)
+
+    def test_worker_fails_early__its_error_ends_the_reading(self) -> None:
+        """The source is not read to its end for a worker that is gone."""
+        read = []
+
+        def source() -> Iterator[bytes]:
+            while True:
+                read.append(b"x")
+                yield b"x"
+
+        def work(exchange: Exchange) -> None:
+            exchange.read(1)
+            raise Boom
+
+        with pytest.raises(Boom):
+            list(exchanged(source(), work, name="failing"))
+
+        assert read
 
 
 class TestLimited:

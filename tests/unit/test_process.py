@@ -19,6 +19,7 @@ from erp_backup.core.clock import SystemClock
 from erp_backup.core.codecs import closing_source
 from erp_backup.core.errors import ProgramError, ProgramMissingError, TimeLimitError
 from erp_backup.core.process import Command, ProcessRunner, base_environment, find_program, says_no_space
+from erp_backup.core.tail import Tail
 
 
 class SteppingClock:
@@ -205,12 +206,15 @@ class TestStream:
 
         assert eventually(lambda: is_gone(int(pid_file.read_text())))
 
-    def test_heir_of_another_session_holds_stderr__no_wait(self, runner: ProcessRunner) -> None:
-        """Somebody outside the group who keeps stderr open does not keep us."""
-        script = "setsid sleep 1000 > /dev/null < /dev/null & echo $!"
+    @pytest.mark.parametrize("heir", ["sleep 1000 > /dev/null", "yes >&2"])
+    def test_heir_of_another_session_holds_stderr__no_wait(self, runner: ProcessRunner, heir: str) -> None:
+        """Somebody outside the group who keeps stderr open, silent or not, does not keep us."""
+        script = f"setsid --fork sh -c 'echo $$; exec {heir}' < /dev/null"
         pid = int(b"".join(runner.stream(shell(script))))
+        is_alive = not is_gone(pid)
         os.kill(pid, signal.SIGKILL)
 
+        assert is_alive
         assert eventually(lambda: is_gone(pid))
 
 
@@ -457,6 +461,29 @@ class TestSurroundings:
         completed = runner.run(shell("echo out; echo err >&2; exit 2"), check=False)
 
         assert (b"out\n", "err\n", 2) == (completed.stdout, completed.stderr, completed.status)
+
+
+class TestTail:
+    """The end of what a program says."""
+
+    def test_flood_never_ends__finished_all_the_same(self) -> None:
+        """Somebody who writes for ever does not keep us."""
+        with Path("/dev/zero").open("rb") as endless:
+            tail = Tail(endless.fileno(), limit=10)
+            tail.finish()
+
+            assert "\0" * 10 == tail.text()
+
+    def test_rest_is_in_the_pipe__kept(self) -> None:
+        """What was said before the end is not lost, and what is no text does not fail."""
+        read, write = os.pipe()
+        with os.fdopen(read, "rb") as pipe, os.fdopen(write, "wb") as program:
+            tail = Tail(pipe.fileno())
+            program.write(b"last words \xff")
+            program.flush()
+            tail.finish()
+
+        assert "last words \ufffd" == tail.text()
 
 
 class TestBaseEnvironment:

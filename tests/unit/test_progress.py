@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,8 +85,16 @@ class Terminal(io.StringIO):
         return seen.rstrip()
 
 
+class SlowNumber(int):
+    """A number that lets other threads run in the middle of an addition."""
+
+    def __radd__(self, other: int) -> int:
+        time.sleep(0.0005)
+        return other + int(self)
+
+
 class BrokenReporter(NullReporter):
-    """A reporter whose every event fails, until somebody looks how often it was told."""
+    """A reporter whose notes and advances fail, and that counts them."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -501,6 +510,24 @@ class TestTeeReporter:
             plain.getvalue().splitlines()
         )
 
+    def test_one_fails_in_two_threads_at_once__one_warning(self, plain: io.StringIO, clock: SettableClock) -> None:
+        """Two threads that see the same failure do not both tell it."""
+        both_are_inside = threading.Barrier(2)
+
+        class Failing(NullReporter):
+            def note(self, text: str) -> None:
+                both_are_inside.wait(30)
+                raise OSError
+
+        tee = TeeReporter(Failing(), LineReporter(plain, clock))
+        threads = [threading.Thread(target=tee.note, args=("text",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert 1 == plain.getvalue().count("Warning: Progress is no longer shown by Failing: OSError.")
+
     def test_all_fail__job_goes_on(self) -> None:
         """Nothing is shown any more, and nothing is raised."""
         broken = [BrokenReporter(OSError()), BrokenReporter(ValueError())]
@@ -524,8 +551,8 @@ class TestTeeReporter:
         tee.phase("Dump")
 
         def advance() -> None:
-            for _ in range(2000):
-                tee.advance(1, "rows")
+            for _ in range(20):
+                tee.advance(SlowNumber(50), "rows")
 
         threads = [threading.Thread(target=advance) for _ in range(4)]
         for thread in threads:
@@ -534,7 +561,7 @@ class TestTeeReporter:
             thread.join()
         tee.finish("Done")
 
-        assert "Dump: 8,000 rows in 0.0 s" in plain.getvalue().splitlines()
+        assert "Dump: 4,000 rows in 0.0 s" in plain.getvalue().splitlines()
         assert 1 == plain.getvalue().count("Warning")
 
 

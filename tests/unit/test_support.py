@@ -18,7 +18,8 @@ import pytest
 
 from project.database_url import parse_database_url
 from tests.support.host import REPOSITORY, CommandFailedError, Host, write_host_project
-from tests.support.postgres import BIN_DIR_VARIABLE, Cluster, find_bin_dir
+from tests.support.machine import BIN_DIR_VARIABLE, find_bin_dir
+from tests.support.postgres import Cluster
 
 OWNED_BY_A_DYING_PROCESS = """
 import signal, sys

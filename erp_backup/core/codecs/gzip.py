@@ -47,15 +47,14 @@ class Gzip(Codec):
 
 def _decompressed(decompressor: zlib._Decompress, piece: bytes) -> Iterator[bytes]:
     """Yield the content of a piece in steps, in our own error's words if it is damaged."""
-    is_full = True
-    while (piece or is_full) and not decompressor.eof:
+    while piece and not decompressor.eof:
         try:
             content = decompressor.decompress(piece, CHUNK_SIZE)
         except zlib.error as error:
             raise CorruptError(f"The gzip data is damaged: {error}.") from error
         if content:
             yield content
-        # A full step may have left more behind in zlib's window, even with all input consumed.
-        piece, is_full = decompressor.unconsumed_tail, len(content) == CHUNK_SIZE
+        # Content that zlib still holds back comes with the next input: the trailer is always behind it.
+        piece = decompressor.unconsumed_tail
     if decompressor.unused_data:
         raise CorruptError("Something follows the gzip data.")

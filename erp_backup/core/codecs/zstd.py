@@ -19,7 +19,6 @@ _CHECKSUM_SIZE = 4
 _BLOCK_LIMIT = 128 * 1024  # RFC 8878: no block holds more, before or after decompression
 _RLE, _RESERVED = 1, 3
 _BLOCKS_AT_ONCE = CHUNK_SIZE // _BLOCK_LIMIT
-_WINDOW_LIMIT = 1 << 27  # what ``zstd -d`` accepts without being asked; more would be a way to take all memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,8 @@ class Zstd(Codec):
 
         A frame without a checksum is refused: three of four flipped bits in one go unnoticed.
         """
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT).decompressobj()
+        # The library refuses windows above 128 MiB, as ``zstd -d`` does: a header cannot take all memory.
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
         with closing_source(chunks) as source:
             reader = ExactReader(source, self.name)
             for part in _parts(reader):

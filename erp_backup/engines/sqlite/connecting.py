@@ -26,8 +26,8 @@ from erp_backup.engines.orm import temporary_alias
 READ_ONLY = "mode=ro&immutable=1"
 """For files of ours that nobody writes: no lock, no -wal, no -shm, no journal is looked at or made beside them."""
 
-_QUERY_ONLY = "PRAGMA query_only=ON"
-_HARDENING = ("PRAGMA trusted_schema=OFF", "PRAGMA cell_size_check=ON", _QUERY_ONLY)
+
+HARDENING = ("PRAGMA trusted_schema=OFF", "PRAGMA cell_size_check=ON", "PRAGMA query_only=ON")
 
 
 def uri(path: Path, parameters: str) -> str:
@@ -50,7 +50,7 @@ def opened(path: Path, parameters: str, *, timeout: float = 0.0) -> Iterator[sql
 def opened_hardened(path: Path) -> Iterator[sqlite3.Connection]:
     """Yield a connection to a file of ours that cannot write and does not trust what the file's schema says."""
     with opened(path, READ_ONLY) as connection:
-        for statement in _HARDENING:
+        for statement in HARDENING:
             connection.execute(statement)
         yield connection
 
@@ -65,12 +65,14 @@ def opened_by_django(settings: Mapping[str, Any]) -> Iterator[sqlite3.Connection
         yield connection
 
 
-def read_only_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def read_only_settings(settings: Mapping[str, Any], path: Path, *, trusted: bool | None = None) -> dict[str, Any]:
     """Return the host's ``DATABASES`` entry turned to a file of ours: read-only, hardened, the host's options left out.
 
     Options such as ``transaction_mode`` and a ``journal_mode`` among the init commands ask for what a reader may not.
+    Whether the schema is ``trusted`` is found out unless it is given.
     """
-    hardening = _HARDENING[1:] if _needs_trust(path) else _HARDENING
+    is_trusted = _needs_trust(path) if trusted is None else trusted
+    hardening = HARDENING[1:] if is_trusted else HARDENING
     return {
         **settings,
         "NAME": uri(path, READ_ONLY),
@@ -81,7 +83,7 @@ def read_only_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any
 
 
 def writable_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the host's ``DATABASES`` entry turned to an existing scratch file that nobody else uses and no crash matters to."""
+    """Return the host's ``DATABASES`` entry turned to an existing file of ours, which no crash matters to."""
     return {
         **settings,
         "NAME": uri(path, "mode=rw"),
@@ -92,8 +94,8 @@ def writable_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]
 def _needs_trust(path: Path) -> bool:
     """Whether reading tables needs a function that SQLite itself does not have.
 
-    That is the case for virtual generated columns that Django's own functions compute. These read and write nothing, so such
-    a file is read with its schema trusted; a connection that cannot write it remains.
+    That is the case for virtual generated columns that Django's own functions compute. These read and write nothing,
+    so such a file is read with its schema trusted; that the connection cannot write it remains.
     """
     with opened_hardened(path) as connection, errors_in_words(path):
         for name in real_tables(connection):
@@ -114,8 +116,8 @@ def _can_be_read(connection: sqlite3.Connection, table: str) -> bool:
 def real_tables(connection: sqlite3.Connection) -> list[str]:
     """Return the names of all tables that hold rows themselves, in order of creation.
 
-    Views and virtual tables have no root page; a virtual table's shadow tables are tables like any other. Names beginning with
-    ``sqlite_`` are SQLite's own.
+    Views and virtual tables have no root page; a virtual table's shadow tables are tables like any other. Names that
+    begin with ``sqlite_`` are SQLite's own.
     """
     rows = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"

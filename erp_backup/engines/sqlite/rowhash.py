@@ -1,9 +1,9 @@
 """The fingerprint of rows: an order-independent sum of one hash per row, with all work per row done in C.
 
-A row is hashed as ``marshal`` writes it, version 2: a format of type codes, lengths and bytes that has been the same since
-Python 2.5. It tells ``1``, ``1.0``, ``'1'`` and ``x'31'`` apart, NULL from ``''``, keeps all bits of a floating-point
-number and everything behind an embedded NUL, and no value can flow into its neighbour. The sum tells how often a row occurs;
-an exclusive or would not.
+A row is hashed as ``marshal`` writes it, version 2: type codes, lengths and bytes, the same since Python 2.5. It tells
+``1``, ``1.0``, ``'1'`` and ``x'31'`` apart, NULL from ``''``, keeps all bits of a floating-point number and everything
+behind an embedded NUL, and no value can flow into its neighbour. The sum tells how often a row occurs; an exclusive or
+would not.
 
 Also run as a program, to measure with a second core: what to do as JSON on standard input, the result as JSON on
 standard output. That is why this file imports nothing of the package.

@@ -13,7 +13,7 @@ _VIRTUAL_GENERATED, _STORED_GENERATED = 2, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column as ``PRAGMA table_xinfo`` describes it; ``hidden`` is 2 for virtual generated ones, 3 for stored ones."""
+    """A column as ``PRAGMA table_xinfo`` tells; ``hidden`` is 2 for virtual generated ones, 3 for stored ones."""
 
     name: str
     type: str
@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table that holds rows. ``rowid`` is a name of its row number, empty where it has none or hides all names of it."""
+    """A table that holds rows. ``rowid`` is a name of its row number, empty where it has none that can be used."""
 
     name: str
     columns: tuple[Column, ...]

@@ -1,0 +1,89 @@
+"""The live database's file: where it is, and whether it is one. It is never created, and never written.
+
+It is read through SQLite alone: closing a file that was opened otherwise would drop the locks that other connections
+of this process hold on it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from erp_backup.core.errors import NotADatabaseError, RefusedError, ServerUnreachableError
+from erp_backup.core.manifest import DatabaseFacts
+from erp_backup.engines.sqlite.connecting import errors_in_words, opened, pragma, real_tables
+
+
+def path_of(name: str) -> Path:
+    """Return the file that NAME in ``DATABASES`` means, links followed. Raises RefusedError for one in memory."""
+    parts = urlsplit(name) if name.startswith("file:") else None
+    path = unquote(parts.path) if parts else name
+    mode = parse_qs(parts.query).get("mode", []) if parts else []
+    if path in {"", ":memory:"} or "memory" in mode:
+        raise RefusedError(
+            f"The database {name!r} is in the memory of the process that made it: nobody else can read it.",
+            remedy="Back up a database in a file.",
+        )
+    return Path(path).resolve()
+
+
+def require_file(path: Path) -> None:
+    """Raise ServerUnreachableError where there is no file, NotADatabaseError for an empty one."""
+    if not path.is_file():
+        raise ServerUnreachableError(
+            f"There is no database file {path}.",
+            remedy="Correct NAME in DATABASES; a relative path begins where you are.",
+        )
+    if size_of(path) == 0:
+        raise NotADatabaseError(
+            f"The database {path} is empty: a file of 0 bytes, without a table.",
+            remedy="SQLite makes such a file where a path is wrong. Correct NAME in DATABASES, or run migrate first.",
+        )
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a database, those that wait in its write-ahead log included."""
+    log = path.with_name(f"{path.name}-wal")
+    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+
+def require_readable(path: Path, limit: float) -> None:
+    """Prove that the database can be read. Raises LockedError after ``limit`` seconds, NotADatabaseError and their kin.
+
+    Where a writer died and left a hot journal, SQLite lets nobody read before that writer's last transaction is undone.
+    That is done here, as the next process that opens the database would do it.
+    """
+    require_file(path)
+    with errors_in_words(path):
+        try:
+            _touch(path, "mode=ro", limit)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            _touch(path, "mode=rw", limit)
+
+
+def _touch(path: Path, mode: str, limit: float) -> None:
+    with opened(path, mode, timeout=limit) as connection:
+        pragma(connection, "schema_version")
+
+
+def tables_of(path: Path, limit: float) -> list[str]:
+    """Return the names of the tables; raises as :func:`require_readable` does."""
+    require_readable(path, limit)
+    with errors_in_words(path), opened(path, "mode=ro", timeout=limit) as connection:
+        return real_tables(connection)
+
+
+def facts_of(alias: str, path: Path, connection: sqlite3.Connection) -> DatabaseFacts:
+    """Return what the live database at ``path`` is; the connection may be to its copy."""
+    return DatabaseFacts(
+        alias=alias,
+        engine="sqlite",
+        name=str(path),
+        version=sqlite3.sqlite_version,
+        major=sqlite3.sqlite_version_info[0],
+        encoding=pragma(connection, "encoding"),
+        size=size_of(path),
+    )
