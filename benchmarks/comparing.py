@@ -1,4 +1,4 @@
-"""Compares ``dbbackup`` and ``verifybackup`` with the bare tools and with django-dbbackup, on one machine in one run."""
+"""Compares ``dbbackup`` and ``verifybackup`` with bare tools and with django-dbbackup, on the same data."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.support.host import Host
 from tests.support.postgres import Cluster
 
 BACKUP, READABLE, DRILL = "ours: dbbackup", "ours: verifybackup --level readable", "ours: verifybackup (drill)"
-DUMP, DIRECTORY, PIPE = "pg_dump -Fc", "pg_dump -Fd -j2 -Z0", "pg_dump | gzip"
+DUMP, DIRECTORY, PIPE = "pg_dump -Fc", "pg_dump -Fd -j2 -Z0", "pg_dump piped to gzip"
 RESTORE = "createdb + pg_restore -j2"
 ONLINE, COPY = "sqlite3 .backup + gzip", "cp"
 DBBACKUP, DBBACKUP_Z = "django-dbbackup: dbbackup", "django-dbbackup: dbbackup -z"

@@ -21,9 +21,9 @@ _LAST_WORDS = 2000  # bytes of a failed program's output
 class Sample:
     """One run of one step. Seconds and bytes.
 
-    ``cpu`` is of the program and all it started, ``server_cpu`` of PostgreSQL's own processes in the meantime. ``memory`` is
-    the peak of the former together. ``temporary`` is the peak of files beside the result, ``unfinished`` that of the
-    result in the making, where it does not have its final name yet.
+    ``cpu`` is of the program and all it started, ``server_cpu`` of PostgreSQL's own processes in the meantime.
+    ``memory`` is the peak of the former together. ``temporary`` is the peak of files beside the result, ``unfinished``
+    that of the result in the making, where it does not have its final name yet.
     """
 
     wall: float
@@ -75,7 +75,10 @@ def _unfinished(folder: Path) -> int:
 
 
 def measure(step: Step, server: int | None, log: Path) -> Sample:
-    """Run a step to its end and return what it took; ``server`` is PostgreSQL's first process. Raises StepFailedError."""
+    """Run a step to its end and return what it took; ``server`` is PostgreSQL's first process.
+
+    Raises StepFailedError.
+    """
     step.prepare()
     os.sync()  # nobody waits for what the one before has left to write
     server_before = processes.processor_seconds(server) if server else 0.0
@@ -102,7 +105,7 @@ def measure(step: Step, server: int | None, log: Path) -> Sample:
 
 
 def _watched(watcher: _Watcher, process: subprocess.Popen[bytes]) -> tuple[float, float]:
-    """Wait for the process while somebody watches it; return when it ended and its processor time, with all it reaped."""
+    """Wait for the process while it is watched; return when it ended and its processor time, with all it reaped."""
     thread = threading.Thread(target=watcher.watch, name="watcher")
     thread.start()
     try:

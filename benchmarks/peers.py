@@ -41,7 +41,8 @@ class Step:
     """One program to run and measure.
 
     Its result is all that lies in ``output`` at the end (unless ``has_result`` is off); its temporary files are what
-    appears meanwhile in the folders ``scratch``, or has no name. ``prepare`` and ``finish`` run before and after it, unmeasured.
+    appears meanwhile in the folders ``scratch``, or has no name. ``prepare`` and ``finish`` run before and after it,
+    unmeasured.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -10,26 +11,32 @@ from benchmarks import contests
 from benchmarks.contests import Facts
 from benchmarks.measuring import Sample
 
+SMALL = 200_000_000
+LARGE = 500_000_000
+"""Bytes of database: below, starting Python is most of the work."""
+
 Round = dict[str, Sample]
 Rounds = Sequence[Round]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Something that is at most ``limit`` in each round (None: only shown); ``figure`` takes a round and the data's facts."""
+    """What is at most ``limit`` in each round (None: only shown); ``figure`` takes a round and the data's facts."""
 
     what: str
     figure: Callable[[Round, Facts], float]
     limit: float | None = None
     unit: str = "x"
-    most: int | None = None  # bytes of database up to which it is meant
+    least: float = 0  # bytes of database from which the limit holds
+    most: float = math.inf  # bytes of database up to which it does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A claim, and what the rounds say: median, least and most."""
+    """A claim, and what the rounds say: median, least and most. ``limit`` is None where none holds for this data."""
 
     claim: Claim
+    limit: float | None
     value: float
     least: float
     most: float
@@ -37,13 +44,16 @@ class Verdict:
     @property
     def is_kept(self) -> bool | None:
         """Whether the median is within the limit; None where there is none."""
-        return None if self.claim.limit is None else self.value <= self.claim.limit
+        return None if self.limit is None else self.value <= self.limit
 
 
 def quotient(step: str, base: str, limit: float | None = None) -> Claim:
-    """Return the claim about the wall time of one step as a multiple of another's."""
+    """Return the claim about the wall time of one step as a multiple of another's; it holds for large databases."""
     return Claim(
-        what=f"{step} / {base}", figure=lambda samples, _: samples[step].wall / samples[base].wall, limit=limit
+        what=f"{step} / {base}",
+        figure=lambda samples, _: samples[step].wall / samples[base].wall,
+        limit=limit,
+        least=LARGE,
     )
 
 
@@ -74,8 +84,6 @@ def _beyond_a_dump(samples: Round, _facts: Facts) -> float:
 
 
 MEMORY = Claim(what="peak memory of our processes together, any command", figure=_peak_memory, limit=150.0, unit="MB")
-SMALL = 200_000_000
-
 CLAIMS: dict[str, list[Claim]] = {
     "PostgreSQL": [
         quotient(contests.BACKUP, contests.DUMP, 0.5),
@@ -110,9 +118,10 @@ CLAIMS: dict[str, list[Claim]] = {
 
 def judge(title: str, rounds: Rounds, facts: Facts) -> list[Verdict]:
     """Return the verdicts of one contest. Ratios are taken within each round, then their median."""
-    claims = [claim for claim in CLAIMS[title] if claim.most is None or facts.size <= claim.most]
-    return [_verdict(claim, [claim.figure(samples, facts) for samples in rounds]) for claim in claims]
+    return [_verdict(claim, rounds, facts) for claim in CLAIMS[title]]
 
 
-def _verdict(claim: Claim, figures: list[float]) -> Verdict:
-    return Verdict(claim=claim, value=median(figures), least=min(figures), most=max(figures))
+def _verdict(claim: Claim, rounds: Rounds, facts: Facts) -> Verdict:
+    figures = [claim.figure(samples, facts) for samples in rounds]
+    limit = claim.limit if claim.least <= facts.size <= claim.most else None
+    return Verdict(claim=claim, limit=limit, value=median(figures), least=min(figures), most=max(figures))

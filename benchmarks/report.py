@@ -15,10 +15,11 @@ _VERDICT_HEADINGS = ("What", "At most", "Measured", "Least", "Most", "Kept")
 _KEPT = {True: "yes", False: "NO", None: ""}
 _MEGABYTE = 1e6
 _EXPLANATION = """\
-Medians of the rounds; in each round all steps ran in turn on the same data, and ratios are taken within a round. **CPU** is
-user and system time of the program and all it started, **server CPU** that of PostgreSQL's processes meanwhile. **Memory** is
-the peak of what the program and all it started used together (shared pages once), sampled every 50 ms. **Temporary** is the
-peak of files that are gone at the end, nameless ones included; **unfinished** that of the result before it has its name."""
+Medians of the rounds; in each round all steps ran in turn on the same data, and ratios are taken within a round.
+**CPU** is user and system time of the program and all it started, **server CPU** that of PostgreSQL's processes
+meanwhile. **Memory** is the peak of what the program and all it started used together (shared pages once), sampled
+every 50 ms. **Temporary** is the peak of files that are gone at the end, nameless ones included; **unfinished** that of
+the result before it has its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ def _step(name: str, samples: Sequence[Sample]) -> tuple[str, ...]:
 
 def _verdict(verdict: Verdict) -> tuple[str, ...]:
     claim = verdict.claim
-    limit = "" if claim.limit is None else f"{claim.limit:g} {claim.unit}"
+    limit = "" if verdict.limit is None else f"{verdict.limit:g} {claim.unit}"
     figures = (f"{value:.3g} {claim.unit}" for value in (verdict.value, verdict.least, verdict.most))
     return (claim.what, limit, *figures, _KEPT[verdict.is_kept])
 

@@ -5,20 +5,21 @@ Those that ask a database run with ``manage.py check --database default``, as Dj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Tags, Warning  # noqa: A004 - Django's name
 from django.db import DEFAULT_DB_ALIAS
 
-from erp_backup.conf import current_problems, get_config
+from erp_backup.conf import DatabaseConfig, current_problems, get_config
 from erp_backup.core.clock import SystemClock
-from erp_backup.core.errors import BackupError, ProgramMissingError, VersionError
+from erp_backup.core.errors import BackupError, RefusedError, VersionError
 from erp_backup.core.figures import Severity
 from erp_backup.core.process import ProcessRunner
 from erp_backup.engines import engine_for
-from erp_backup.engines.base import DumpRequest, Problem, Tools
+from erp_backup.engines.base import DumpRequest, Engine, Problem, Tools
 from erp_backup.exceptions import ConfigurationError
 from erp_backup.locations import location_for
 from erp_backup.modelchecks.declared import all_checks
@@ -99,44 +100,57 @@ def check_model_checks(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMe
     return [Error(text, id="erp_backup.E006") for text in validate(declared)]
 
 
+def check_programs(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessage]:
+    """W010: a program that dumps or restores is not installed. A warning: a web server need not have them."""
+    return [
+        Warning(problem.message, hint=problem.remedy or None, id="erp_backup.W010")
+        for engine in _engines({database.alias for database in _configured()})
+        for problem in engine.missing_programs()
+    ]
+
+
 def check_databases(
     app_configs: Apps = None, databases: Iterable[str] | None = None, **_kwargs: Any
 ) -> list[CheckMessage]:
-    """E010 to E012, W013: programs, versions and rights of each database that is to be backed up."""
-    if current_problems():
-        return []
-    config = get_config()
-    wanted = [database for database in config.databases if database.alias in set(databases or ())]
-    clock = SystemClock()
+    """W011 to W013: versions and rights of each database that is to be backed up.
+
+    Warnings, because ``migrate`` runs this too, and for the same reason nothing is said of a database that is not there yet.
+    """
+    excluded = {database.alias: database.excluded_tables for database in _configured()}
+    found: list[CheckMessage] = []
+    for engine in _engines(excluded.keys() & set(databases or ())):
+        alias = engine.database.alias
+        with contextlib.suppress(BackupError):  # one that cannot be reached is not this check's business
+            request = DumpRequest(excluded_tables=excluded[alias])
+            found += [_message(problem, alias) for problem in engine.preflight(request)]
+    return [message for message in found if message.id]
+
+
+def _configured() -> tuple[DatabaseConfig, ...]:
+    return () if current_problems() else get_config().databases
+
+
+def _engines(aliases: Iterable[str]) -> Iterator[Engine]:
+    """The engines of these aliases; a kind of database that has none is E003's kind of problem, said when it is backed up."""
+    config, clock = get_config(), SystemClock()
     tools = Tools(
         clock=clock,
         runner=ProcessRunner(clock),
         program_dirs=config.program_dirs,
         maintenance_database=config.maintenance_database,
     )
-    return [
-        _message(problem, database.alias)
-        for database in wanted
-        for problem in _problems(database.alias, tools, DumpRequest(excluded_tables=database.excluded_tables))
-    ]
+    for alias in sorted(aliases):
+        with contextlib.suppress(ConfigurationError):
+            yield engine_for(alias, tools)
 
 
-def _problems(alias: str, tools: Tools, request: DumpRequest) -> list[Problem]:
-    try:
-        return engine_for(alias, tools).preflight(request)
-    except BackupError as error:
-        return [Problem(message=error.message, remedy=error.remedy, error=type(error))]
-
-
-# What a problem would be raised as, and the id of its message.
-_IDS: Mapping[type[BackupError], str] = {ProgramMissingError: "erp_backup.E010", VersionError: "erp_backup.E011"}
+# What a problem would be raised as, and the id of its message; others are said where they belong.
+_IDS: Mapping[type[BackupError], str] = {VersionError: "erp_backup.W011", RefusedError: "erp_backup.W012"}
 
 
 def _message(problem: Problem, alias: str) -> CheckMessage:
-    text = f"Database {alias!r}: {problem.message}"
-    if problem.severity is not Severity.FAILED:
-        return Warning(text, hint=problem.remedy or None, id="erp_backup.W013")
-    return Error(text, hint=problem.remedy or None, id=_IDS.get(problem.error, "erp_backup.E012"))
+    identifier = _IDS.get(problem.error) if problem.severity is Severity.FAILED else "erp_backup.W013"
+    return Warning(f"Database {alias!r}: {problem.message}", hint=problem.remedy or None, id=identifier)
 
 
 CHECKS: Mapping[Callable[..., list[CheckMessage]], tuple[str, ...]] = {
@@ -145,6 +159,7 @@ CHECKS: Mapping[Callable[..., list[CheckMessage]], tuple[str, ...]] = {
     check_locations: (Tags.files,),
     check_state_dir: (Tags.security,),
     check_model_checks: (Tags.models,),
+    check_programs: (Tags.compatibility,),
     check_databases: (Tags.database,),
 }
 DEPLOY_CHECKS: Mapping[Callable[..., list[CheckMessage]], tuple[str, ...]] = {check_encryption: (Tags.security,)}

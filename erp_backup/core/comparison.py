@@ -29,8 +29,9 @@ def compare_figures(
 ) -> list[Finding]:
     """Return every difference between the snapshot's figures and the restored copy's.
 
-    ``same_major`` says whether both servers are of one major version: definitions are spelled differently by different ones,
-    so across versions only the presence of schema objects is compared. ``data`` and ``schema`` say what the archive holds.
+    ``same_major`` says whether both servers are of one major version: definitions are spelled differently by different
+    ones, so across versions only the presence of schema objects is compared. ``data`` and ``schema`` say what the
+    archive holds.
     """
     findings: list[Finding] = []
     if data:
@@ -154,7 +155,7 @@ def _is_before(found: SequenceFigure, expected: SequenceFigure) -> bool:
 def compare_objects(
     expected: Iterable[SchemaObject], found: Iterable[SchemaObject], *, same_major: bool
 ) -> list[Finding]:
-    """Compare the schema: what is missing, what is too much, and, within one major version, what is defined otherwise."""
+    """Compare the schema: what is missing, what is too much, and within one major version what is defined otherwise."""
     expected_by_key = {(o.kind, o.name): o for o in expected}
     found_by_key = {(o.kind, o.name): o for o in found}
     findings = _one_sided(
@@ -248,7 +249,8 @@ def _one_sided(
 def compare_measurements(expected: Iterable[Measurement], found: Iterable[Measurement]) -> list[Finding]:
     """Compare model checks by name: every figure equal, every invariant whole.
 
-    A model check that only the manifest knows could not be compared; one that only the code knows is newer than the backup.
+    A model check that only the manifest knows could not be compared; one that only the code knows is newer than the
+    backup.
     """
     found_by_name = {measurement.check: measurement for measurement in found}
     findings: list[Finding] = []

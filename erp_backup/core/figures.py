@@ -96,10 +96,10 @@ class MeasurementKind(StrEnum):
 class Measurement:
     """The value of one model check, taken in the snapshot or on the restored copy.
 
-    ``value`` is a decimal number as text: the number; for a mapping the total of its values; for an invariant how many rows
-    break it. ``count`` and ``digest`` describe a mapping as a whole, ``rows`` (key -> value as text) holds it
-    where it is small, for an invariant it holds samples (key -> what the row says). ``labels`` say what keys mean to people.
-    ``error`` is set, and ``value`` empty, when the check raised or passed its time limit (``timed_out``).
+    ``value`` is a decimal number as text: the number; for a mapping the total of its values; for an invariant how many
+    rows break it. ``count`` and ``digest`` describe a mapping as a whole, ``rows`` (key -> value as text) holds it
+    where it is small, for an invariant it holds samples (key -> what the row says). ``labels`` say what keys mean to
+    people. ``error`` is set, and ``value`` empty, when the check raised or passed its time limit (``timed_out``).
     """
 
     check: str

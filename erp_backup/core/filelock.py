@@ -8,14 +8,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from erp_backup.core import files
 from erp_backup.core.errors import LockedError
 from erp_backup.core.spaces import no_space_as_error
 
 
 @contextlib.contextmanager
 def hold(path: Path, *, holder: str) -> Iterator[None]:
-    """Hold the lock file at ``path``, with ``holder`` written in it. Raises LockedError naming who has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the lock file at ``path``, with ``holder`` written in it.
+
+    Raises LockedError naming who has it, NoSpaceError when there is no room for the name.
+    """
+    with no_space_as_error(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, path)
         with no_space_as_error(path):
@@ -35,6 +40,19 @@ def _lock(descriptor: int, path: Path) -> None:
         raise LockedError(
             f"{other} holds {path.name}.", remedy="Wait until it has ended, then run this again."
         ) from error
+
+
+@contextlib.contextmanager
+def wait_for(path: Path) -> Iterator[None]:
+    """Hold the lock file at ``path`` as soon as it is free: for steps too short to tell anybody of. Raises NoSpaceError."""
+    with no_space_as_error(path):
+        files.make_private_folder(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_free(path: Path) -> bool:

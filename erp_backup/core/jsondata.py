@@ -1,12 +1,13 @@
 """Dataclasses to JSON and back: canonical when written, strict when read.
 
-Canonical means UTF-8, keys sorted, no spaces, no floating-point numbers, one line feed at the end: equal data gives equal
-bytes, so that a signature and a hash can speak about it.
+Canonical means UTF-8, keys sorted, no spaces, no floating-point numbers, one line feed at the end: equal data gives
+equal bytes, so that a signature and a hash can speak about it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -81,7 +82,7 @@ def parse_time(text: str) -> datetime:
 
 
 def from_data(kind: type[T], data: Any) -> T:
-    """Return ``data`` as ``kind``, every type checked. Unknown keys are ignored. Raises CorruptError naming the place."""
+    """Return ``data`` as ``kind``, every type checked, unknown keys ignored. Raises CorruptError naming the place."""
     return typing.cast("T", _read(kind, data, kind.__name__))
 
 
@@ -91,8 +92,8 @@ def _read(hint: Any, data: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in {types.UnionType, typing.Union}:
         return None if data is None else _read(next(a for a in arguments if a is not types.NoneType), data, where)
-    if origin is tuple:
-        return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(_typed(list, data, where)))
+    if origin in {tuple, list}:
+        return origin(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(_typed(list, data, where)))
     if origin is dict:
         return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in _typed(dict, data, where).items()}
     return _read_scalar(hint, data, where)
@@ -100,7 +101,7 @@ def _read(hint: Any, data: Any, where: str) -> Any:
 
 def _read_dataclass(kind: type, data: Any, where: str) -> Any:
     _typed(dict, data, where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     values = {name: _read(hint, data[name], f"{where}.{name}") for name, hint in hints.items() if name in data}
     try:
         return kind(**values)
@@ -108,14 +109,21 @@ def _read_dataclass(kind: type, data: Any, where: str) -> Any:
         raise CorruptError(f"{where} is incomplete: {error}.") from error
 
 
+@functools.cache  # a manifest has thousands of tables and columns, each a dataclass
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _read_scalar(hint: Any, data: Any, where: str) -> Any:
     if hint is Any:
         return data
-    if hint is datetime or (isinstance(hint, type) and issubclass(hint, Enum)):
-        try:
-            return parse_time(_typed(str, data, where)) if hint is datetime else hint(data)
-        except ValueError as error:
-            raise CorruptError(f"{where}: {error}.") from error
+    try:
+        if hint is datetime:
+            return parse_time(_typed(str, data, where))
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            return hint(data)
+    except ValueError as error:
+        raise CorruptError(f"{where}: {error}.") from error
     return _typed(hint, data, where)
 
 

@@ -1,7 +1,7 @@
 """The manifest, format 1: the signed record that makes an archive a backup.
 
-It is written last and read first. The signature (Ed25519, RFC 8032) covers the canonical JSON of everything but itself, fields that
-this version does not know included, so that manifests of later minor versions stay verifiable.
+It is written last and read first. The signature (Ed25519, RFC 8032) covers the canonical JSON of everything but itself,
+fields that this version does not know included, so that manifests of later minor versions stay verifiable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MAX_SIZE = 256 * 1024 * 1024  # bytes; a manifest of ten thousand tables is far 
 class DatabaseFacts:
     """The database a snapshot was taken of, and what a copy must be created with.
 
-    ``settings`` are the database's own ``ALTER DATABASE ... SET`` (``name=value``). ``version`` is the server's (or the library's).
+    ``settings`` are the database's own ``ALTER DATABASE ... SET`` (``name=value``). ``version`` is the server's (or
+    the library's).
     """
 
     alias: str
@@ -112,16 +113,19 @@ def _payload(manifest: Manifest) -> dict[str, Any]:
 def read(raw: bytes, verifier: Verifier) -> Manifest:
     """Return the manifest in ``raw``, its signature proven first.
 
-    Raises CorruptError for bytes that are damaged or edited, KeyUnavailableError for a signature by a key that is not
-    trusted here, VersionError for a format of a later version.
+    A manifest has one form: any other spelling of the same content is not what was written. Raises CorruptError for
+    bytes that are damaged or edited, KeyUnavailableError for a signature by a key that is not trusted here,
+    VersionError for a format of a later version.
     """
     if len(raw) > MAX_SIZE:
         raise CorruptError(f"A manifest of {len(raw):,} bytes is none of ours.")
     payload = jsondata.parse(raw)
-    signature = payload.pop("signature", None)
     try:
+        if jsondata.canonical(payload) != raw:
+            raise CorruptError("It is not written as it was signed: it was edited or damaged.")
+        signature = payload.pop("signature", None)
         signed = jsondata.canonical(payload)
-    except (TypeError, ValueError, UnicodeEncodeError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CorruptError(f"It holds something that was never signed: {error}.") from error
     verifier.verify(signed, signature)
     return _from_payload(payload)

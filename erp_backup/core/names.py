@@ -16,7 +16,7 @@ _UNSAFE_RUN = re.compile(r"[^A-Za-z0-9]+")
 
 
 def slug(text: str) -> str:
-    """Return ``text`` as the beginning of a file name: ASCII letters, digits and ``_``; ``database`` if nothing remains."""
+    """Return ``text`` as the beginning of a file name: ASCII letters, digits, ``_``; ``database`` if nothing remains."""
     return _UNSAFE_RUN.sub("_", text).strip("_")[:60] or "database"
 
 
@@ -37,8 +37,11 @@ def is_manifest(name: str) -> bool:
 
 
 def is_safe(name: str) -> bool:
-    """Whether ``name`` is a plain file name: no folder, no control character, no leading dot, at most 200 characters."""
-    return _SAFE.fullmatch(name) is not None
+    """Whether ``name`` is a plain file name: no folder, no control character, no leading dot, at most 200 characters.
+
+    The suffix of a manifest comes on top: whatever an archive may be called, its manifest may be called too.
+    """
+    return _SAFE.fullmatch(name.removesuffix(MANIFEST_SUFFIX)) is not None
 
 
 def require_safe(name: str) -> str:

@@ -79,7 +79,8 @@ def _reasons_to_keep(ordered: Sequence[Candidate], policy: RetentionPolicy) -> d
         ("pinned", [candidate for candidate in ordered if candidate.is_pinned]),
         ("the newest drilled one", drilled[:1]),
         ("the newest verified one", verified[:1]),
-        ("the newest one", ordered[:1]),
+        # By time and by number: a clock set back must not make the newest state look older than the one before.
+        ("the newest one", [*ordered[:1], max(ordered, key=lambda candidate: candidate.number)] if ordered else []),
         (f"among the last {policy.keep_last}", good[: max(1, policy.keep_last)]),
     ]
     reasons: dict[str, str] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from erp_backup.core import files
 from erp_backup.core.errors import CorruptError, KeyUnavailableError
 
 ALGORITHM = "ed25519"
@@ -39,8 +39,11 @@ class Signer:
 
     def sign(self, message: bytes) -> dict[str, str]:
         """Return the signature object that stands in a manifest."""
-        value = base64.b64encode(self._key.sign(message)).decode()
-        return {"algorithm": ALGORITHM, "key": key_identifier(self.public), "value": value}
+        return _signature(key_identifier(self.public), self._key.sign(message))
+
+
+def _signature(identifier: str, raw: bytes) -> dict[str, str]:
+    return {"algorithm": ALGORITHM, "key": identifier, "value": base64.b64encode(raw).decode()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +73,22 @@ class Verifier:
         try:
             raw = base64.b64decode(str(value), validate=True)
             Ed25519PublicKey.from_public_bytes(self.keys[identifier]).verify(raw, message)
+            # Base64 has several spellings of one value, and keys beside these three are signed by nobody.
+            if signature != _signature(identifier, raw):
+                raise ValueError("a signature has one form")
         except (InvalidSignature, binascii.Error, ValueError) as error:
             raise CorruptError("Its signature does not fit its content: it was edited or damaged.") from error
 
 
 def create_key(path: Path) -> Signer:
-    """Make a new key at ``path`` (PKCS#8 PEM, mode 0600) and return its signer. Never overwrites a file."""
+    """Make a new key at ``path`` (PKCS#8 PEM, mode 0600) and return its signer.
+
+    The file is whole or not there, so that a full disk does not leave half a key. Raises FileExistsError for a path
+    that is taken.
+    """
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
+    files.create_whole(path, pem)
     return Signer(key)
 
 

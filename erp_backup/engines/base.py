@@ -156,6 +156,8 @@ class Scratch(ABC):
 class Engine(ABC):
     """One kind of database. Made for one database and asked for snapshots, scratch databases and facts."""
 
+    # What do manifests call it? Django's ``connection.vendor``.
+    vendor: ClassVar[str]
     # Which formats can it dump? The first is the default.
     formats: ClassVar[tuple[str, ...]]
     # Which file suffix has each format?
@@ -174,6 +176,10 @@ class Engine(ABC):
     @abstractmethod
     def tool_versions(self) -> dict[str, str]:
         """Return the versions of the programs and libraries that dump and restore here."""
+
+    def missing_programs(self) -> list[Problem]:
+        """Return the programs that are not installed here, without asking the database; none by default."""
+        return []
 
     @abstractmethod
     def preflight(self, request: DumpRequest) -> list[Problem]:

@@ -146,29 +146,36 @@ class _Part:
 
 
 def _part_of(model: type[Model], key: Key) -> _Part:
-    """Return what a path of ``by`` groups by. Raises FieldDoesNotExist and FieldError for one that leads nowhere."""
+    """Return what a part of ``by`` groups by; whether its path leads anywhere is found when the query is built."""
     if not isinstance(key, str):
         return _Part(expression=key)
-    *path, last = key.split("__")
-    fields: list[Any] = []
-    for name in path:
-        fields.append((fields[-1].related_model if fields else model)._meta.get_field(name))
-        if fields[-1].related_model is None:
-            return _Part(expression=F(key))  # a transform, such as ordered_on__year, or a key of a JSON field
-    return _part_ending(model, fields, path, last)
-
-
-def _part_ending(model: type[Model], fields: list[Any], path: list[str], last: str) -> _Part:
-    owner = fields[-1].related_model if fields else model
-    names: dict[str, Any] = {field.name: field for field in owner._meta.get_fields()}
-    field = names.get(last)
-    if field is not None and field.is_relation and field.concrete and not field.many_to_many:
-        target = field.target_field.name
-        return _Part(expression=F("__".join([*path, last])), related=field.related_model, key_field=target)
-    if fields and fields[-1].concrete and fields[-1].many_to_one and _is_plain_text(field):
+    fields = _fields_along(model, key)
+    if fields and _is_reference(fields[-1]):
         target = fields[-1].target_field.name
-        return _Part(expression=F("__".join(path)), related=owner, key_field=target, text_field=last)
-    return _Part(expression=F("__".join([*path, last])))
+        return _Part(expression=F(key), related=fields[-1].related_model, key_field=target)
+    if len(fields) > 1 and _is_reference(fields[-2]) and _is_plain_text(fields[-1]):
+        row, target = fields[-2], fields[-2].target_field.name
+        path = key.rpartition("__")[0]
+        return _Part(expression=F(path), related=row.related_model, key_field=target, text_field=fields[-1].name)
+    return _Part(expression=F(key))
+
+
+def _fields_along(model: type[Model], path: str) -> list[Any]:
+    """Return the field of each name in a path; none when one is no field, such as the year of a date."""
+    fields: list[Any] = []
+    owner: Any = model
+    for name in path.split("__"):
+        known = {field.name: field for field in owner._meta.get_fields()} if owner is not None else {}
+        if name not in known:
+            return []
+        fields.append(known[name])
+        owner = known[name].related_model
+    return fields
+
+
+def _is_reference(field: Any) -> bool:
+    """Say whether it is a foreign key, a column that names one related row."""
+    return bool(field.concrete and (field.many_to_one or field.one_to_one))
 
 
 def _is_plain_text(field: Any) -> bool:

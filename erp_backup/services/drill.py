@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from erp_backup.core.codecs import Meter, decode_with, limited
 from erp_backup.core.comparison import compare_figures
-from erp_backup.core.errors import BackupError, CorruptError, InterruptedBySignal, MissingError
+from erp_backup.core.errors import BackupError, CorruptError, InterruptedBySignal, MissingError, RefusedError
 from erp_backup.core.figures import Figures, Finding, Measurement, Severity
 from erp_backup.core.manifest import Manifest
 from erp_backup.core.spaces import no_space_as_error, require_space
@@ -89,10 +89,21 @@ class _Verification:
         """Go up to the level asked for; the first level that cannot be completed ends it."""
         self._stored()
         if self._asks("readable"):
-            engine = self.environment.engine(self._manifest.database.alias)
+            engine = self._engine()
             dump = self._readable(engine, folder)
             if self._asks("restored"):
                 self._restored(engine, folder, dump)
+
+    def _engine(self) -> Engine:
+        """The engine of the database it was taken of, where that alias still is of the same kind."""
+        database = self._manifest.database
+        engine = self.environment.engine(database.alias)
+        if engine.vendor != database.engine:
+            raise RefusedError(
+                f"It is a backup of a {database.engine} database; {database.alias!r} is {engine.vendor} here.",
+                remedy="Verify it where DATABASES has such a database, or at level 'stored'.",
+            )
+        return engine
 
     def _stored(self) -> None:
         """Read every copy to its end; go on with the first good one."""

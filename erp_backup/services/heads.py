@@ -5,11 +5,10 @@ A location whose newest manifest is older than the head kept here was rolled bac
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from erp_backup.core import filelock, files, jsondata
 from erp_backup.core.errors import CorruptError
 from erp_backup.core.spaces import no_space_as_error
 
@@ -27,10 +26,11 @@ def read_heads(state_dir: Path) -> dict[str, Head]:
     """Return the heads by database alias. Raises CorruptError for a file that cannot be read as such."""
     path = state_dir / "heads.json"
     try:
-        return {alias: Head(**entry) for alias, entry in json.loads(path.read_text()).items()}
+        entries = jsondata.parse(path.read_bytes())
+        return {alias: jsondata.from_data(Head, entry) for alias, entry in entries.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, AttributeError) as error:
+    except CorruptError as error:
         raise CorruptError(
             f"{path} is damaged.",
             remedy="Look at the newest backup with 'listbackups', then remove the file: it is made again.",
@@ -38,15 +38,14 @@ def read_heads(state_dir: Path) -> dict[str, Head]:
 
 
 def advance_head(state_dir: Path, alias: str, head: Head) -> None:
-    """Record ``head``, durably, unless a newer one stands there already."""
-    heads = read_heads(state_dir)
-    if heads.get(alias, Head()).number >= head.number:
-        return
-    heads[alias] = head
-    path, temporary = state_dir / "heads.json", state_dir / "heads.json.new"
-    with no_space_as_error(path), temporary.open("w") as file:
-        os.fchmod(file.fileno(), 0o600)
-        json.dump({name: asdict(entry) for name, entry in heads.items()}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Record ``head``, durably, unless a newer one stands there already. Raises CorruptError, NoSpaceError.
+
+    Backups of other databases may end at the same moment: each keeps its own head.
+    """
+    path = state_dir / "heads.json"
+    with filelock.wait_for(state_dir / "locks" / "heads.lock"):
+        heads = read_heads(state_dir)
+        if heads.get(alias, Head()).number >= head.number:
+            return
+        with no_space_as_error(path):
+            files.replace_whole(path, jsondata.canonical(jsondata.to_data({**heads, alias: head})))

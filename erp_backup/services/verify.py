@@ -59,7 +59,7 @@ def _select(environment: Environment, request: VerifyRequest) -> list[Selected]:
     chosen = [backup for backup in found if _is_wanted(backup, request)]
     if not request.everything:
         chosen = list(catalog.newest_by_database(chosen).values())
-    gone = [*_withheld(environment, found, request)]
+    gone = [*_withheld(environment, found, unreadable, request)]
     if request.everything:
         gone += _vanished(found, unreadable, request)
     return [*unreadable, *gone, *chosen]
@@ -79,12 +79,15 @@ def _unreadable(entry: Entry, level: str) -> VerificationResult:
     return VerificationResult(name=name, level=level, location=entry.location.alias, error=entry.error)
 
 
-def _withheld(environment: Environment, found: list[Found], request: VerifyRequest) -> Iterator[VerificationResult]:
+def _withheld(
+    environment: Environment, found: list[Found], unreadable: list[VerificationResult], request: VerifyRequest
+) -> Iterator[VerificationResult]:
     """The newest backup that this machine knows of must be in the locations: else they were rolled back, or hide it."""
     newest = catalog.newest_by_database(found)
     for alias, head in heads.read_heads(environment.config.state_dir).items():
         seen = newest[alias].manifest.number if alias in newest else 0
-        if seen < head.number and (not request.databases or alias in request.databases):
+        told = any(result.name.startswith(head.name) for result in unreadable)
+        if seen < head.number and not told and (not request.databases or alias in request.databases):
             yield VerificationResult(
                 name=head.name,
                 level=request.level,

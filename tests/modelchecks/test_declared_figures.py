@@ -373,3 +373,40 @@ class TestSame:
         Item.objects.using(erp.alias).update(name="renamed")
 
         assert [] == compare_measurements([before], [erp.measured(check)])
+
+
+class TestOnPostgresql:
+    """The same declarations on the other database."""
+
+    def test_every_kind__gives_the_figures_that_sqlite_gives(self, erp: Erp, pg_erp: Erp) -> None:
+        """Digests too, so that a figure does not depend on how a database stores decimals."""
+        for side in (erp, pg_erp):
+            for name, changes in {"a": ("0.1", "0.2", "-0.3"), "b": ("0.7", "0.1"), "c": ("12345678.125",)}.items():
+                side.move(side.item(name, on_hand="0.8"), *changes)
+            side.move(Item.objects.using(side.alias).get(name="b"), "4", warehouse="W2")
+        entries, total = "erp.StockLedgerEntry", Sum("ledger_entries__quantity_change")
+        checks = [
+            Count("count", "erp.Item", name__in=["a", "b"]),
+            Total("total", entries, F("quantity_change") * F("unit_cost")),
+            Recent("recent", "erp.StockTransaction", "created_at"),
+            Balance("balance", entries, amount="quantity_change", by=[F("item__name"), F("warehouse__code")]),
+            Same("same", "erp.Item", "on_hand", "attributes", "launched_on", by="name"),
+        ]
+        rules = [Equal("equal", "erp.Item", "on_hand", total), AtMost("most", "erp.Item", total, "on_hand")]
+        ours = [erp.measured(check) for check in checks]
+        theirs = [pg_erp.measured(check) for check in checks]
+
+        assert [] == compare_measurements(ours, theirs)
+        assert [m.digest for m in ours] == [m.digest for m in theirs]
+        for rule in rules:
+            broken = {tuple((erp_.measured(rule).rows or {}).values()) for erp_ in (erp, pg_erp)}
+            assert 1 == len(broken), broken
+
+    def test_sum_beyond_floating_point__is_exact(self, pg_erp: Erp) -> None:
+        """Fourteen digits many times over."""
+        item = pg_erp.item("a")
+        pg_erp.move(item, *["99999999999.999"] * 20)
+
+        measured = pg_erp.measured(Total("t", "erp.StockLedgerEntry", F("quantity_change") * F("quantity_change")))
+
+        assert "199999999999996000000000.000020" == measured.value

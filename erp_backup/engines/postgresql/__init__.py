@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from erp_backup.core.errors import BackupError, CorruptError, ProgramError, ServerUnreachableError
+from erp_backup.core.errors import BackupError, CorruptError, ProgramError, ProgramMissingError, ServerUnreachableError
 from erp_backup.core.figures import Severity
 from erp_backup.core.manifest import DatabaseFacts
 from erp_backup.core.process import Command, base_environment
@@ -40,6 +40,7 @@ WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND row_security_active(c.oid
 class PostgreSQL(Engine):
     """Dumps with pg_dump in an exported snapshot, restores with pg_restore into scratch databases."""
 
+    vendor = "postgresql"
     formats = ("custom", "plain")
     suffixes: ClassVar[Mapping[str, str]] = MappingProxyType({"custom": "dump", "plain": "sql"})
     lists_from_head = True
@@ -76,6 +77,18 @@ class PostgreSQL(Engine):
             name: programs.choose(self.tools.runner, name, self.tools.program_dirs, major)[1]
             for name in ("pg_dump", "pg_restore")
         }
+
+    def missing_programs(self) -> list[Problem]:
+        """Look for pg_dump and pg_restore of any version: which one is wanted, only the server can say."""
+        return [
+            Problem(
+                message=f"{name} is not installed.",
+                remedy="Install it: apt-get install postgresql-client",
+                error=ProgramMissingError,
+            )
+            for name in ("pg_dump", "pg_restore")
+            if not programs.candidates(name, self.tools.program_dirs, 0)
+        ]
 
     def preflight(self, request: DumpRequest) -> list[Problem]:
         """Look at programs, versions, rights and excludes. What cannot be reached at all is raised."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import psycopg.types.json
 from psycopg.pq import Conninfo
 
 from erp_backup.core.errors import (
+    BackupError,
     DatabaseError,
     LockedError,
     NoSpaceError,
@@ -32,9 +34,17 @@ NETWORK = {
     "tcp_user_timeout": "60000",
 }
 
-# What a role, a database or a server may set, and what would change the text that fingerprints and definitions are made of,
-# or stop us half-way. Unknown to some servers, hence looked up.
+# What would stop a session half-way, whoever set it: the role, the database or the server.
+LIMITS = {
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "lock_timeout": "0",
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+}
+# And what would change the text that fingerprints and definitions are made of. Unknown to some servers, so looked up.
 SESSION = {
+    **LIMITS,
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
@@ -43,16 +53,12 @@ SESSION = {
     "client_min_messages": "warning",
     "default_transaction_read_only": "off",
     "extra_float_digits": "3",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
     "lc_monetary": "C",
-    "lock_timeout": "0",
     "quote_all_identifiers": "off",
     "row_security": "off",
     "search_path": "pg_catalog",
-    "statement_timeout": "0",
+    "standard_conforming_strings": "on",
     "synchronize_seqscans": "off",
-    "transaction_timeout": "0",
     "xmlbinary": "base64",
     "xmloption": "content",
 }
@@ -61,13 +67,21 @@ _SET_SESSION = (
     "FROM pg_catalog.pg_settings WHERE %(values)s::jsonb ? name"
 )
 
+# libpq has neither a variable nor a file of ours for these, and a command line is read by everybody.
+_SECRET_PARAMETERS = {"sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
+_UNREACHABLE = re.compile(r"08|28|3D|53300|57P")  # SQLSTATEs that begin so
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def parameters(settings: Mapping[str, Any], *, database: str | None = None) -> dict[str, str]:
-    """Return libpq's parameters for a Django ``DATABASES`` entry; ``database`` names another database of that server."""
+    """Return libpq's parameters for a Django ``DATABASES`` entry; ``database`` names another database of that server.
+
+    Django's option ``assume_role`` becomes a setting that the server applies, to our sessions and its programs alike.
+    """
+    given = settings.get("OPTIONS", {})
     keywords = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    found = {key: str(value) for key, value in settings.get("OPTIONS", {}).items() if key in keywords}
+    found = {key: str(value) for key, value in given.items() if key in keywords}
     named = {
         "dbname": database or settings.get("NAME"),
         "user": settings.get("USER"),
@@ -76,7 +90,15 @@ def parameters(settings: Mapping[str, Any], *, database: str | None = None) -> d
         "port": settings.get("PORT"),
     }
     found |= {key: str(value) for key, value in named.items() if value}
+    if given.get("assume_role"):
+        options = found.get("options", os.environ.get("PGOPTIONS", ""))
+        found["options"] = f"{options} {option_text('role', given['assume_role'])}".strip()
     return {"connect_timeout": "15", **NETWORK, **found}
+
+
+def option_text(name: str, value: str) -> str:
+    """Return a setting as libpq's parameter ``options`` wants it: blanks and backslashes escaped."""
+    return f"-c {name}=" + re.sub(r"([\s\\])", r"\\\1", value)
 
 
 def connect(settings: Mapping[str, Any], *, database: str | None = None, purpose: str = "") -> Connection:
@@ -114,29 +136,8 @@ def errors_in_words(database: str) -> Iterator[None]:
     try:
         with _unwrapped():
             yield
-    except psycopg.errors.LockNotAvailable as error:
-        raise LockedError(
-            f"A table of {database!r} is locked: {first_line(error)}.",
-            remedy="Run it again when the migration or maintenance that holds it has ended.",
-        ) from error
-    except psycopg.errors.DiskFull as error:
-        raise NoSpaceError(
-            f"The server's disk is full: {first_line(error)}.", remedy="Free space at the server."
-        ) from error
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise RefusedError(
-            f"The database user may not do this in {database!r}: {first_line(error)}.",
-            remedy="Grant it the right, or use another database user for backups.",
-        ) from error
-    except psycopg.OperationalError as error:
-        if error.sqlstate is None or error.sqlstate[:2] in {"08", "28", "3D", "57", "53"}:
-            raise ServerUnreachableError(
-                f"The database {database!r} cannot be reached: {first_line(error)}.",
-                remedy="Look at HOST, PORT, NAME, USER and PASSWORD in DATABASES, and whether the server runs.",
-            ) from error
-        raise DatabaseError(f"The database {database!r} failed: {first_line(error)}.") from error
     except psycopg.Error as error:
-        raise DatabaseError(f"The database {database!r} failed: {first_line(error)}.") from error
+        raise in_words(error, database) from error
 
 
 @contextlib.contextmanager
@@ -150,6 +151,39 @@ def _unwrapped() -> Iterator[None]:
         raise
 
 
+def in_words(error: psycopg.Error, database: str) -> BackupError:
+    """Return our error for one of psycopg's."""
+    said = first_line(error)
+    if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
+        return LockedError(
+            f"A table of {database!r} is locked: {said}.",
+            remedy="Run it again when the migration or maintenance that holds it has ended.",
+        )
+    if isinstance(error, psycopg.errors.DiskFull):
+        return NoSpaceError(f"The server's disk is full: {said}.", remedy="Free space at the server.")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return RefusedError(
+            f"The database user may not do this in {database!r}: {said}.",
+            remedy="Grant it the right, or use another database user for backups.",
+        )
+    if _is_unreachable(error):
+        return ServerUnreachableError(
+            f"The database {database!r} cannot be reached: {said}.",
+            remedy="Look at HOST, PORT, NAME, USER and PASSWORD in DATABASES, and whether the server runs.",
+        )
+    # Every session locks every table once, and the server's table of locks is as large as this setting says.
+    full = isinstance(error, psycopg.errors.OutOfMemory) and "shared memory" in said
+    remedy = "Raise the server's max_locks_per_transaction: there are more tables than it has room for." if full else ""
+    return DatabaseError(f"The database {database!r} failed: {said}.", remedy=remedy)
+
+
+def _is_unreachable(error: psycopg.Error) -> bool:
+    """Whether the server is away, refuses us, or has ended the session; it gives no code where it was not reached."""
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return _UNREACHABLE.match(error.sqlstate) is not None
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of what a server said, without its full stop."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
@@ -161,9 +195,16 @@ def program_environment(
 ) -> tuple[dict[str, str], str]:
     """Return a child's environment and the connection string for its ``--dbname``, for libpq parameters ``values``.
 
-    Everything that has a libpq variable goes there, where nothing needs quoting; the rest (keepalives) holds no secret. The
-    password goes to ``passfile`` (see :func:`write_passfile`), never to the environment or the command line.
+    Everything that has a libpq variable goes there, where nothing needs quoting; the rest (keepalives) holds no secret.
+    The password goes to ``passfile`` (see :func:`write_passfile`), never to the environment or the command line.
+    Raises RefusedError for a secret that could go nowhere else.
     """
+    secrets = sorted(_SECRET_PARAMETERS & values.keys())
+    if secrets:
+        raise RefusedError(
+            f"OPTIONS[{secrets[0]!r}] would stand on the command line of the database's programs.",
+            remedy="Put it into a service file and name that in OPTIONS['service'].",
+        )
     variables = {o.keyword.decode(): o.envvar.decode() for o in Conninfo.get_defaults() if o.envvar}
     inherited = {key: value for key, value in os.environ.items() if key.startswith("PG") and key != "PGPASSWORD"}
     environment = {**base, **inherited}
@@ -171,8 +212,13 @@ def program_environment(
     if "password" in values:
         environment["PGPASSFILE"] = str(passfile)
     environment["PGAPPNAME"] = APPLICATION_NAME
-    rest = " ".join(f"{key}={value}" for key, value in values.items() if key not in variables and key != "password")
-    return environment, rest
+    rest = {key: value for key, value in values.items() if key not in variables}
+    return environment, " ".join(f"{key}={_quoted(value)}" for key, value in rest.items())
+
+
+def _quoted(value: str) -> str:
+    escaped = re.sub(r"(['\\])", r"\\\1", value)
+    return f"'{escaped}'"
 
 
 def write_passfile(values: Mapping[str, str], path: Path) -> None:
@@ -182,5 +228,5 @@ def write_passfile(values: Mapping[str, str], path: Path) -> None:
         raise RefusedError("A password with a line break cannot be given to the database's programs.")
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(f"*:*:*:*:{escaped}\n")

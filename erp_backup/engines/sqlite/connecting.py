@@ -65,14 +65,22 @@ def opened_by_django(settings: Mapping[str, Any]) -> Iterator[sqlite3.Connection
         yield connection
 
 
-def read_only_settings(settings: Mapping[str, Any], path: Path, *, trusted: bool | None = None) -> dict[str, Any]:
+def read_only_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the host's ``DATABASES`` entry turned to a file of ours: read-only, hardened, the host's options left out.
 
     Options such as ``transaction_mode`` and a ``journal_mode`` among the init commands ask for what a reader may not.
-    Whether the schema is ``trusted`` is found out unless it is given.
+    A schema that uses Django's own functions is read as trusted: they read and write nothing but their arguments.
     """
-    is_trusted = _needs_trust(path) if trusted is None else trusted
-    hardening = HARDENING[1:] if is_trusted else HARDENING
+    hardened = _reading(settings, path, HARDENING)
+    return hardened if _is_readable(hardened) else trusting_settings(settings, path)
+
+
+def trusting_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the same as :func:`read_only_settings`, for a schema that uses functions of Django or of the host."""
+    return _reading(settings, path, HARDENING[1:])
+
+
+def _reading(settings: Mapping[str, Any], path: Path, hardening: tuple[str, ...]) -> dict[str, Any]:
     return {
         **settings,
         "NAME": uri(path, READ_ONLY),
@@ -82,6 +90,17 @@ def read_only_settings(settings: Mapping[str, Any], path: Path, *, trusted: bool
     }
 
 
+def _is_readable(settings: Mapping[str, Any]) -> bool:
+    """Whether all tables can be read: an index or a generated column may need a function that is not trusted."""
+    with opened_by_django(settings) as connection:
+        try:
+            for name in real_tables(connection):
+                connection.execute(f"EXPLAIN SELECT * FROM {quoted(name)}").close()  # noqa: S608 - quoted
+        except sqlite3.DatabaseError as error:
+            return "unsafe use of" not in str(error)
+    return True
+
+
 def writable_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the host's ``DATABASES`` entry turned to an existing file of ours, which no crash matters to."""
     return {
@@ -89,28 +108,6 @@ def writable_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]
         "NAME": uri(path, "mode=rw"),
         "OPTIONS": {"init_command": "PRAGMA synchronous=OFF; PRAGMA cache_size=-16000"},
     }
-
-
-def _needs_trust(path: Path) -> bool:
-    """Whether reading tables needs a function that SQLite itself does not have.
-
-    That is the case for virtual generated columns that Django's own functions compute. These read and write nothing,
-    so such a file is read with its schema trusted; that the connection cannot write it remains.
-    """
-    with opened_hardened(path) as connection, errors_in_words(path):
-        for name in real_tables(connection):
-            columns = connection.execute("SELECT hidden FROM pragma_table_xinfo(?)", [name]).fetchall()
-            if (2,) in columns and not _can_be_read(connection, name):
-                return True
-    return False
-
-
-def _can_be_read(connection: sqlite3.Connection, table: str) -> bool:
-    try:
-        connection.execute(f"EXPLAIN SELECT * FROM {quoted(table)}").close()  # noqa: S608 - a quoted identifier
-    except sqlite3.OperationalError:
-        return False
-    return True
 
 
 def real_tables(connection: sqlite3.Connection) -> list[str]:

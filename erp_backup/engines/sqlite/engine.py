@@ -38,6 +38,7 @@ from erp_backup.engines.sqlite.snapshot import SqliteSnapshot
 class SQLite(Engine):
     """A database in a file, as Django's ``sqlite3`` backend opens it."""
 
+    vendor = "sqlite"
     formats: ClassVar[tuple[str, ...]] = ("sqlite3", "sql")
     suffixes: ClassVar[Mapping[str, str]] = {"sqlite3": "sqlite3", "sql": "sql"}
 

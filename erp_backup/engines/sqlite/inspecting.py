@@ -65,7 +65,7 @@ def require_whole_sql(path: Path) -> None:
 def integrity_complaints(connection: sqlite3.Connection) -> tuple[str, ...]:
     """Return what ``integrity_check`` finds, and how many rows of which table refer to rows that do not exist.
 
-    Raises ``sqlite3.OperationalError`` when an index or constraint needs a function that the connection does not have.
+    Raises ``sqlite3.OperationalError`` when an index needs a function that the connection does not have.
     """
     return (*_check(connection, "integrity_check"), *_orphans(connection))
 

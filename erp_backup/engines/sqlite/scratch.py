@@ -23,6 +23,7 @@ from erp_backup.engines.sqlite.connecting import (
     opened_by_django,
     opened_hardened,
     read_only_settings,
+    trusting_settings,
     writable_settings,
 )
 from erp_backup.engines.sqlite.inspecting import integrity_complaints, require_whole
@@ -90,8 +91,8 @@ class SqliteScratch(Scratch):
             with opened_hardened(self.path) as connection:
                 return integrity_complaints(connection)
         except sqlite3.OperationalError:
-            # An index or constraint needs one of Django's functions: these read and write nothing but their arguments.
-            settings = read_only_settings(self.settings, self.path, trusted=True)
+            # An index needs one of Django's functions, which read and write nothing but their arguments.
+            settings = trusting_settings(self.settings, self.path)
             with errors_in_words(self.path), opened_by_django(settings) as connection:
                 return integrity_complaints(connection)
 
