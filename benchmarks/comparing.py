@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import machine, report
 from benchmarks.contests import CONTESTS, Contest
 from benchmarks.data import SIZES, Volume
-from benchmarks.measuring import measure_round
+from benchmarks.measuring import StepFailedError, measure_round
 from benchmarks.ratios import judge
 from benchmarks.report import Outcome
 
@@ -23,12 +23,16 @@ _RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the contests, print their tables, write the results; 1 when a limit is not kept."""
+    """Run the contests, print their tables, write the results; 1 when a limit is not kept, 2 when a step failed."""
     options = _options(arguments)
     volume = Volume(size=options.size, rows=options.rows)
     signal.signal(signal.SIGTERM, _leave)  # so that clusters and folders go
     facts = machine.describe()
-    outcomes = [_run(engine, volume, options.rounds) for engine in options.engines]
+    try:
+        outcomes = [_run(engine, volume, options.rounds) for engine in options.engines]
+    except StepFailedError as error:
+        _say(str(error))
+        return 2
     facts["Load after"] = machine.load()
     command = shlex.join(["benchmarks/run.py", *arguments])
     options.output.write_text(report.document(facts, outcomes, command))

@@ -6,10 +6,10 @@ Those that ask a database run with ``manage.py check --database default``, as Dj
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from django.apps import AppConfig, apps
+from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, Warning  # noqa: A004 - Django's name
 from django.db import DEFAULT_DB_ALIAS
 
@@ -25,10 +25,8 @@ from erp_backup.locations import location_for
 from erp_backup.modelchecks.declared import all_checks
 from erp_backup.modelchecks.registry import validate
 
-Apps = Sequence[AppConfig] | None
 
-
-def check_app_order(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessage]:
+def check_app_order(**_kwargs: Any) -> list[CheckMessage]:
     """E001: the app that stands first in INSTALLED_APPS wins a command's name, silently."""
     labels = [config.name for config in apps.get_app_configs()]
     if "dbbackup" not in labels or labels.index("erp_backup") < labels.index("dbbackup"):
@@ -42,12 +40,12 @@ def check_app_order(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessa
     ]
 
 
-def check_settings(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessage]:
+def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """E002: ERP_BACKUP says something that means nothing."""
     return [Error(problem.message, hint=problem.remedy or None, id="erp_backup.E002") for problem in current_problems()]
 
 
-def check_locations(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessage]:
+def check_locations(**_kwargs: Any) -> list[CheckMessage]:
     """E003: a location uses a storage that cannot keep archives."""
     if current_problems():
         return []
@@ -60,7 +58,7 @@ def check_locations(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessa
     return found
 
 
-def check_state_dir(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessage]:
+def check_state_dir(**_kwargs: Any) -> list[CheckMessage]:
     """E004: others can read the folder that holds the signing key and running jobs' files."""
     if current_problems():
         return []
@@ -76,7 +74,7 @@ def check_state_dir(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessa
     ]
 
 
-def check_encryption(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessage]:
+def check_encryption(**_kwargs: Any) -> list[CheckMessage]:
     """W005, only with --deploy: archives are stored as they are, for everyone who gets at them."""
     if current_problems() or get_config().encryption.recipients:
         return []
@@ -89,7 +87,7 @@ def check_encryption(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMess
     ]
 
 
-def check_model_checks(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessage]:
+def check_model_checks(**_kwargs: Any) -> list[CheckMessage]:
     """E006: a model check names a model or a field that does not exist."""
     if current_problems():
         return []
@@ -100,7 +98,7 @@ def check_model_checks(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMe
     return [Error(text, id="erp_backup.E006") for text in validate(declared)]
 
 
-def check_programs(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessage]:
+def check_programs(**_kwargs: Any) -> list[CheckMessage]:
     """W010: a program that dumps or restores is not installed. A warning: a web server need not have them."""
     return [
         Warning(problem.message, hint=problem.remedy or None, id="erp_backup.W010")
@@ -109,12 +107,11 @@ def check_programs(app_configs: Apps = None, **_kwargs: Any) -> list[CheckMessag
     ]
 
 
-def check_databases(
-    app_configs: Apps = None, databases: Iterable[str] | None = None, **_kwargs: Any
-) -> list[CheckMessage]:
+def check_databases(databases: Iterable[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
     """W011 to W013: versions and rights of each database that is to be backed up.
 
-    Warnings, because ``migrate`` runs this too, and for the same reason nothing is said of a database that is not there yet.
+    Warnings, because ``migrate`` runs this too, and for the same reason nothing is said of a database that is not there
+    yet.
     """
     excluded = {database.alias: database.excluded_tables for database in _configured()}
     found: list[CheckMessage] = []
@@ -131,7 +128,7 @@ def _configured() -> tuple[DatabaseConfig, ...]:
 
 
 def _engines(aliases: Iterable[str]) -> Iterator[Engine]:
-    """The engines of these aliases; a kind of database that has none is E003's kind of problem, said when it is backed up."""
+    """The engines of these aliases; that a kind of database has none is said when it is backed up."""
     config, clock = get_config(), SystemClock()
     tools = Tools(
         clock=clock,

@@ -1,16 +1,17 @@
-"""The settings, parsed once: ``ERP_BACKUP`` (ours) and ``DBBACKUP_*`` (django-dbbackup's, honoured where ours is silent).
+"""The settings, parsed once: ``ERP_BACKUP``, and ``DBBACKUP_*`` (django-dbbackup's) where ours is silent.
 
-Nothing is read at import. :func:`get_config` parses on first use and again after a setting has changed. An unknown key, or a value that
-means nothing, is a :class:`ConfigurationError` that :mod:`erp_backup.checks` shows as a system-check error.
+Nothing is read at import. :func:`get_config` parses on first use and again after a setting has changed. An unknown
+key, or a value that means nothing, is a :class:`ConfigurationError` that :mod:`erp_backup.checks` shows as a
+system-check error.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import socket
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +20,10 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from erp_backup import settingvalues as values
 from erp_backup.exceptions import ConfigurationError
 
-# Every known key, and the keys of its dictionary where it is one with fixed keys. docs/reference/settings.md tells of each.
+# Every known key, and the keys of its dictionary where it is one with fixed keys: docs/reference/settings.md.
 KEYS: Mapping[str, frozenset[str]] = {
     "DATABASES": frozenset(),
     "LOCATIONS": frozenset(),
@@ -45,8 +47,11 @@ KEYS: Mapping[str, frozenset[str]] = {
 }
 DATABASE_KEYS = frozenset({"EXCLUDE_TABLES", "SCHEMAS", "FORMAT", "PREFIX"})
 LOCATION_KEYS = frozenset({"STORAGE", "ROLE", "PREFIX"})
+_ENTRY_KEYS = {"DATABASES": DATABASE_KEYS, "LOCATIONS": LOCATION_KEYS}
 ROLES = ("local", "offsite")
-COMPRESSIONS = ("zstd", "gzip", "none")
+# Each method with its least, its usual and its greatest level.
+COMPRESSIONS: Mapping[str, tuple[int, int, int]] = {"zstd": (1, 1, 22), "gzip": (1, 6, 9), "none": (0, 0, 22)}
+ENCRYPTIONS = ("age",)
 DEFAULT_STORAGE = "dbbackup"  # django-dbbackup's own alias
 
 
@@ -122,8 +127,7 @@ class Config:
     idle_limit: float
     read_back: bool
     host: str
-    settings_module: str = field(default="")
-    wsgi_application: str = ""
+    settings_module: str = ""
 
     def database(self, alias: str) -> DatabaseConfig:
         """Return what is said about an alias. Raises ConfigurationError for one that Django does not know."""
@@ -132,7 +136,7 @@ class Config:
             return found
         if alias not in settings.DATABASES:
             raise ConfigurationError(
-                f"There is no database {alias!r} in DATABASES.", remedy=_did_you_mean(alias, settings.DATABASES)
+                f"There is no database {alias!r} in DATABASES.", remedy=values.did_you_mean(alias, settings.DATABASES)
             )
         return DatabaseConfig(alias=alias)
 
@@ -141,7 +145,7 @@ class Config:
         found = next((location for location in self.locations if location.alias == alias), None)
         if found is None:
             known = [location.alias for location in self.locations]
-            raise ConfigurationError(f"There is no location {alias!r}.", remedy=_did_you_mean(alias, known))
+            raise ConfigurationError(f"There is no location {alias!r}.", remedy=values.did_you_mean(alias, known))
         return found
 
 
@@ -149,189 +153,206 @@ class Config:
 def get_config() -> Config:
     """Return the settings of this project. Raises ConfigurationError for the first thing that is wrong."""
     raw = _raw()
-    problems = list(problems_of(raw))
-    if problems:
-        raise problems[0]
-    state_dir = Path(raw.get("STATE_DIR") or _base_dir() / ".erp_backup")
-    return Config(
-        databases=_databases(raw),
-        locations=_locations(raw, state_dir),
-        compression=_compression(raw.get("COMPRESSION", {})),
-        encryption=_encryption(raw.get("ENCRYPTION", {})),
-        signing=_signing(raw.get("SIGNING", {}), state_dir),
-        keep_last=int(raw.get("RETENTION", {}).get("keep_last", getattr(settings, "DBBACKUP_CLEANUP_KEEP", 10))),
-        model_checks=tuple(raw.get("MODEL_CHECKS", ())),
-        model_check_time_limit=_duration(raw.get("MODEL_CHECK_TIME_LIMIT", 300), "MODEL_CHECK_TIME_LIMIT"),
-        state_dir=state_dir,
-        probe=str(raw.get("PROBE", "")),
-        release=str(raw.get("RELEASE", "")),
-        rpo=_duration(raw.get("RPO", timedelta(hours=24)), "RPO"),
-        rto=_duration(raw.get("RTO", timedelta(hours=4)), "RTO"),
-        jobs=int(raw.get("JOBS", min(4, os.cpu_count() or 1))),
-        program_dirs=tuple(Path(folder) for folder in raw.get("PROGRAM_DIRS", ())),
-        maintenance_database=str(raw.get("MAINTENANCE_DATABASE", "postgres")),
-        lock_timeout=_duration(raw.get("LOCK_TIMEOUT", 10), "LOCK_TIMEOUT").total_seconds(),
-        idle_limit=_duration(raw.get("IDLE_LIMIT", 600), "IDLE_LIMIT").total_seconds(),
-        read_back=bool(raw.get("READ_BACK", True)),
-        host=str(getattr(settings, "DBBACKUP_HOSTNAME", "") or socket.gethostname()),
-        settings_module=str(getattr(settings, "SETTINGS_MODULE", "") or ""),
-        wsgi_application=str(getattr(settings, "WSGI_APPLICATION", "") or ""),
-    )
-
-
-def problems_of(raw: Mapping[str, Any]) -> Iterable[ConfigurationError]:
-    """Yield what is wrong in ``ERP_BACKUP``: unknown keys first, each with the nearest known one."""
-    yield from _unknown(raw, KEYS, "ERP_BACKUP")
-    for key, known in KEYS.items():
-        if known and key in raw:
-            yield from _unknown(raw[key], known, f"ERP_BACKUP[{key!r}]")
-    yield from _database_problems(raw.get("DATABASES", {}))
-    yield from _location_problems(raw.get("LOCATIONS", {}))
-    yield from _choice(
-        raw.get("COMPRESSION", {}).get("METHOD", "zstd"), COMPRESSIONS, "ERP_BACKUP['COMPRESSION']['METHOD']"
-    )
-    yield from _choice(raw.get("ENCRYPTION", {}).get("METHOD", "age"), ("age",), "ERP_BACKUP['ENCRYPTION']['METHOD']")
+    for problem in _problems_of(raw):
+        raise problem
+    return Config(**{name: read(raw) for name, read in _FIELDS.items()})
 
 
 def current_problems() -> list[ConfigurationError]:
     """Return everything that is wrong in the settings now, for the system checks."""
     try:
-        return list(problems_of(_raw())) or _parsing_problem()
+        return list(_problems_of(_raw()))
     except ConfigurationError as error:
         return [error]
 
 
-def _parsing_problem() -> list[ConfigurationError]:
-    get_config()
-    return []
+def _problems_of(raw: Mapping[str, Any]) -> Iterable[ConfigurationError]:
+    """Yield what is wrong: unknown keys first, each with the nearest known one."""
+    yield from values.known_keys(raw, KEYS, "ERP_BACKUP")
+    for key in KEYS:
+        yield from _unknown_options(key, raw.get(key))
+    for read in _FIELDS.values():
+        try:
+            read(raw)
+        except ConfigurationError as error:
+            yield error
+
+
+def _unknown_options(key: str, given: object) -> Iterable[ConfigurationError]:
+    """What is no dictionary is somebody else's complaint."""
+    if not isinstance(given, Mapping):
+        return
+    if key in _ENTRY_KEYS:
+        for alias, options in given.items():
+            if isinstance(options, Mapping):
+                yield from values.known_keys(options, _ENTRY_KEYS[key], f"{_where(key)}[{alias!r}]")
+    elif KEYS[key]:
+        yield from values.known_keys(given, KEYS[key], _where(key))
 
 
 def _raw() -> Mapping[str, Any]:
-    raw = getattr(settings, "ERP_BACKUP", {})
-    if not isinstance(raw, Mapping):
-        raise ConfigurationError("ERP_BACKUP is not a dictionary.")
-    for key, known in KEYS.items():
-        if (known or key in {"DATABASES", "LOCATIONS"}) and not isinstance(raw.get(key, {}), Mapping):
-            raise ConfigurationError(f"ERP_BACKUP[{key!r}] is not a dictionary.")
-    return raw
+    return values.mapping(getattr(settings, "ERP_BACKUP", {}), "ERP_BACKUP")
 
 
-def _unknown(given: Iterable[str], known: Iterable[str], where: str) -> Iterable[ConfigurationError]:
-    for key in given:
-        if key not in known:
-            yield ConfigurationError(f"{where} has an unknown key {key!r}.", remedy=_did_you_mean(key, known))
+def _where(key: str, option: str = "") -> str:
+    return f"ERP_BACKUP[{key!r}][{option!r}]" if option else f"ERP_BACKUP[{key!r}]"
 
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    folded = {name.lower(): name for name in names}
-    nearest = difflib.get_close_matches(str(word).lower(), folded, n=1, cutoff=0.5)
-    return f"Did you mean {folded[nearest[0]]!r}?" if nearest else f"Known are: {', '.join(names)}."
-
-
-def _choice(value: object, choices: tuple[str, ...], where: str) -> Iterable[ConfigurationError]:
-    if value not in choices:
-        yield ConfigurationError(f"{where} is {value!r}.", remedy=_did_you_mean(str(value), choices))
-
-
-def _database_problems(databases: Mapping[str, Any]) -> Iterable[ConfigurationError]:
-    for alias, options in databases.items():
-        if alias not in settings.DATABASES:
-            yield ConfigurationError(
-                f"ERP_BACKUP['DATABASES'] names {alias!r}, which DATABASES does not have.",
-                remedy=_did_you_mean(alias, settings.DATABASES),
-            )
-        yield from _unknown(options, DATABASE_KEYS, f"ERP_BACKUP['DATABASES'][{alias!r}]")
-
-
-def _location_problems(locations: Mapping[str, Any]) -> Iterable[ConfigurationError]:
-    for alias, options in locations.items():
-        where = f"ERP_BACKUP['LOCATIONS'][{alias!r}]"
-        yield from _unknown(options, LOCATION_KEYS, where)
-        yield from _choice(options.get("ROLE", "local"), ROLES, f"{where}['ROLE']")
-        storage = options.get("STORAGE", alias)
-        if storage not in settings.STORAGES:
-            yield ConfigurationError(
-                f"{where} uses the storage {storage!r}, which STORAGES does not have.",
-                remedy=_did_you_mean(storage, settings.STORAGES),
-            )
+def _options(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    return values.mapping(raw.get(key, {}), _where(key))
 
 
 def _base_dir() -> Path:
-    return Path(getattr(settings, "BASE_DIR", "") or Path.cwd())
+    """``BASE_DIR``, else the folder that the settings are imported from: cron starts commands anywhere."""
+    given = getattr(settings, "BASE_DIR", None)
+    if given:
+        return Path(given)
+    name = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return Path(file).resolve().parents[name.count(".")] if file else Path.cwd()
+
+
+def _state_dir(raw: Mapping[str, Any]) -> Path:
+    return values.path(raw.get("STATE_DIR") or ".erp_backup", _where("STATE_DIR"), base=_base_dir())
 
 
 def _databases(raw: Mapping[str, Any]) -> tuple[DatabaseConfig, ...]:
     """The aliases that are backed up when none is named: ours, else django-dbbackup's, else all."""
-    given = raw.get("DATABASES")
+    where, given = _where("DATABASES"), raw.get("DATABASES")
     if given is None:
-        given = {alias: {} for alias in getattr(settings, "DBBACKUP_DATABASES", settings.DATABASES)}
-    return tuple(
-        DatabaseConfig(
-            alias=alias,
-            excluded_tables=tuple(options.get("EXCLUDE_TABLES", _connector(alias).get("EXCLUDE", ()))),
-            schemas=tuple(options.get("SCHEMAS", _connector(alias).get("SCHEMAS", ()))),
-            format=str(options.get("FORMAT", "")),
-            prefix=str(options.get("PREFIX", "")),
-        )
-        for alias, options in given.items()
+        where, given = "DBBACKUP_DATABASES", getattr(settings, "DBBACKUP_DATABASES", list(settings.DATABASES))
+        given = {alias: {} for alias in values.texts(given, where)}
+    if not values.mapping(given, where):
+        raise ConfigurationError(f"{where} names no database.", remedy="Name what is to be backed up, or leave it out.")
+    return tuple(_database(alias, options, where) for alias, options in given.items())
+
+
+def _database(alias: object, options: object, where: str) -> DatabaseConfig:
+    name = values.known_alias(alias, settings.DATABASES, where, "DATABASES")
+    place = f"{where}[{name!r}]"
+    chosen = values.mapping(options, place)
+    connector = values.mapping(
+        getattr(settings, "DBBACKUP_CONNECTORS", {}).get(name, {}), f"DBBACKUP_CONNECTORS[{name!r}]"
+    )
+    return DatabaseConfig(
+        alias=name,
+        excluded_tables=values.texts(
+            chosen.get("EXCLUDE_TABLES", connector.get("EXCLUDE") or ()), f"{place}['EXCLUDE_TABLES']"
+        ),
+        schemas=values.texts(chosen.get("SCHEMAS", connector.get("SCHEMAS") or ()), f"{place}['SCHEMAS']"),
+        format=values.text(chosen.get("FORMAT"), f"{place}['FORMAT']"),
+        prefix=values.text(chosen.get("PREFIX"), f"{place}['PREFIX']"),
     )
 
 
-def _connector(alias: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = getattr(settings, "DBBACKUP_CONNECTORS", {}).get(alias, {})
-    return found
-
-
-def _locations(raw: Mapping[str, Any], state_dir: Path) -> tuple[LocationConfig, ...]:
-    given = raw.get("LOCATIONS")
+def _locations(raw: Mapping[str, Any]) -> tuple[LocationConfig, ...]:
+    given = _options(raw, "LOCATIONS")
     if given:
-        return tuple(
-            LocationConfig(
-                alias=alias,
-                storage=str(options.get("STORAGE", alias)),
-                role=str(options.get("ROLE", "local")),
-                prefix=str(options.get("PREFIX", "")),
-            )
-            for alias, options in given.items()
-        )
+        return tuple(_location(str(alias), options) for alias, options in given.items())
     if DEFAULT_STORAGE in settings.STORAGES:
         return (LocationConfig(alias="local", storage=DEFAULT_STORAGE),)
-    return (LocationConfig(alias="local", folder=state_dir / "backups"),)
+    return (LocationConfig(alias="local", folder=_state_dir(raw) / "backups"),)
+
+
+def _location(alias: str, options: object) -> LocationConfig:
+    place = f"{_where('LOCATIONS')}[{alias!r}]"
+    chosen = values.mapping(options, place)
+    storage = chosen.get("STORAGE", alias)
+    return LocationConfig(
+        alias=alias,
+        storage=values.known_alias(storage, settings.STORAGES, f"{place}['STORAGE']", "STORAGES"),
+        role=values.choice(chosen.get("ROLE", ROLES[0]), ROLES, f"{place}['ROLE']"),
+        prefix=values.text(chosen.get("PREFIX"), f"{place}['PREFIX']"),
+    )
 
 
 def _compression(raw: Mapping[str, Any]) -> CompressionConfig:
-    method = str(raw.get("METHOD", "zstd"))
+    given, key = _options(raw, "COMPRESSION"), "COMPRESSION"
+    method = values.choice(given.get("METHOD", "zstd"), COMPRESSIONS, _where(key, "METHOD"))
+    least, usual, most = COMPRESSIONS[method]
     return CompressionConfig(
         method=method,
-        level=int(raw.get("LEVEL", 6 if method == "gzip" else 1)),
-        workers=int(raw.get("WORKERS", 0)),
+        level=values.whole(given.get("LEVEL", usual), _where(key, "LEVEL"), least=least, most=most),
+        workers=values.whole(given.get("WORKERS", 0), _where(key, "WORKERS"), least=0),
     )
 
 
 def _encryption(raw: Mapping[str, Any]) -> EncryptionConfig:
-    identity = raw.get("IDENTITY_FILE")
+    given, key = _options(raw, "ENCRYPTION"), "ENCRYPTION"
+    identity = given.get("IDENTITY_FILE")
     return EncryptionConfig(
-        method=str(raw.get("METHOD", "age")),
-        recipients=tuple(raw.get("RECIPIENTS", ())),
-        identity_file=Path(identity) if identity else None,
+        method=values.choice(given.get("METHOD", "age"), ENCRYPTIONS, _where(key, "METHOD")),
+        recipients=values.texts(given.get("RECIPIENTS", ()), _where(key, "RECIPIENTS")),
+        identity_file=values.path(identity, _where(key, "IDENTITY_FILE"), base=_base_dir()) if identity else None,
     )
 
 
-def _signing(raw: Mapping[str, Any], state_dir: Path) -> SigningConfig:
+def _signing(raw: Mapping[str, Any]) -> SigningConfig:
+    given, key = _options(raw, "SIGNING"), "SIGNING"
+    chosen = given.get("KEY_FILE") or _state_dir(raw) / "signing.key"
     return SigningConfig(
-        key_file=Path(raw.get("KEY_FILE") or state_dir / "signing.key"),
-        verify_keys=tuple(raw.get("VERIFY_KEYS", ())),
+        key_file=values.path(chosen, _where(key, "KEY_FILE"), base=_base_dir()),
+        verify_keys=values.texts(given.get("VERIFY_KEYS", ()), _where(key, "VERIFY_KEYS")),
     )
 
 
-def _duration(value: object, key: str) -> timedelta:
-    """Return a timedelta as it is, a number as seconds. Raises ConfigurationError."""
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return timedelta(seconds=value)
-    raise ConfigurationError(f"ERP_BACKUP[{key!r}] is neither a timedelta nor a number of seconds.")
+def _keep_last(raw: Mapping[str, Any]) -> int:
+    given = _options(raw, "RETENTION")
+    if "keep_last" in given:
+        return values.whole(given["keep_last"], _where("RETENTION", "keep_last"), least=1)
+    return values.whole(getattr(settings, "DBBACKUP_CLEANUP_KEEP", 10), "DBBACKUP_CLEANUP_KEEP", least=1)
+
+
+def _model_checks(raw: Mapping[str, Any]) -> tuple[Any, ...]:
+    given = raw.get("MODEL_CHECKS", ())
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise ConfigurationError(f"{_where('MODEL_CHECKS')} is not a list of model checks.")
+    return tuple(given)
+
+
+def _program_dirs(raw: Mapping[str, Any]) -> tuple[Path, ...]:
+    where, given = _where("PROGRAM_DIRS"), raw.get("PROGRAM_DIRS", ())
+    if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
+        raise ConfigurationError(f"{where} is {given!r}, not a list.", remedy=f"Write [{str(given)!r}].")
+    return tuple(values.path(folder, where, base=_base_dir()) for folder in given)
+
+
+def _duration(key: str, default: timedelta) -> Callable[[Mapping[str, Any]], timedelta]:
+    return lambda raw: values.duration(raw.get(key, default), _where(key))
+
+
+def _seconds(key: str, default: float) -> Callable[[Mapping[str, Any]], float]:
+    return lambda raw: values.duration(raw.get(key, default), _where(key)).total_seconds()
+
+
+def _text(key: str, default: str = "") -> Callable[[Mapping[str, Any]], str]:
+    return lambda raw: values.text(raw.get(key, default), _where(key))
+
+
+# How each field of Config is read.
+_FIELDS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "databases": _databases,
+    "locations": _locations,
+    "compression": _compression,
+    "encryption": _encryption,
+    "signing": _signing,
+    "keep_last": _keep_last,
+    "model_checks": _model_checks,
+    "model_check_time_limit": _duration("MODEL_CHECK_TIME_LIMIT", timedelta(minutes=5)),
+    "state_dir": _state_dir,
+    "probe": _text("PROBE"),
+    "release": _text("RELEASE"),
+    "rpo": _duration("RPO", timedelta(hours=24)),
+    "rto": _duration("RTO", timedelta(hours=4)),
+    "jobs": lambda raw: values.whole(raw.get("JOBS", min(4, os.cpu_count() or 1)), _where("JOBS"), least=1),
+    "program_dirs": _program_dirs,
+    "maintenance_database": _text("MAINTENANCE_DATABASE", "postgres"),
+    "lock_timeout": _seconds("LOCK_TIMEOUT", 10),
+    "idle_limit": _seconds("IDLE_LIMIT", 600),
+    "read_back": lambda raw: values.flag(raw.get("READ_BACK", True), _where("READ_BACK")),
+    "host": lambda _raw: str(getattr(settings, "DBBACKUP_HOSTNAME", "") or socket.gethostname()),
+    "settings_module": lambda _raw: str(getattr(settings, "SETTINGS_MODULE", "") or ""),
+}
 
 
 def _forget(*, setting: str, **_kwargs: object) -> None:

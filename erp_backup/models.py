@@ -1,7 +1,10 @@
 """The catalog and the history in the host's database: a readable copy of what the manifests in the locations say.
 
-There is no foreign key to users, and names instead of references wherever a restored database might not have the other end.
+There is no foreign key to users, and names instead of references wherever a restored database might not have the other
+end.
 """
+
+# ruff: noqa: D106  a Meta says nothing beyond its options
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from erp_backup.core.programs import without_secrets
 from erp_backup.core.tail import Tail
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
     from erp_backup.core.clock import Clock
@@ -30,11 +31,15 @@ _LONGEST_LINE = 300  # of a program's messages, in a message of ours
 
 @dataclass(slots=True)
 class Limits:
-    """How long a program may be silent and may run, in seconds of the clock; None is for ever."""
+    """How long a program may be silent and may run, in seconds of the clock; None is for ever.
+
+    ``stop``, once it is set, ends it before that.
+    """
 
     clock: Clock
     idle: float | None
     total: float | None
+    stop: threading.Event | None = None
     started: float = field(init=False)
     active: float = field(init=False)
 
@@ -178,6 +183,8 @@ class Child:
                 raise self._error("has ended, but something it started still holds its input or output")
 
     def _check_limits(self) -> None:
+        if self._limits.stop is not None and self._limits.stop.is_set():
+            raise self._error("was stopped, because nobody needs its output any more")
         received = self._tail.received if self._tail is not None else 0
         if received != self._seen:
             self._seen = received

@@ -44,7 +44,7 @@ def _lock(descriptor: int, path: Path) -> None:
 
 @contextlib.contextmanager
 def wait_for(path: Path) -> Iterator[None]:
-    """Hold the lock file at ``path`` as soon as it is free: for steps too short to tell anybody of. Raises NoSpaceError."""
+    """Hold the lock file at ``path`` as soon as it is free: for steps too short to tell of. Raises NoSpaceError."""
     with no_space_as_error(path):
         files.make_private_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -16,7 +16,7 @@ _UNSAFE_RUN = re.compile(r"[^A-Za-z0-9]+")
 
 
 def slug(text: str) -> str:
-    """Return ``text`` as the beginning of a file name: ASCII letters, digits, ``_``; ``database`` if nothing remains."""
+    """Return ``text`` as the beginning of a file name: ASCII letters, digits, ``_``; ``database`` if none remain."""
     return _UNSAFE_RUN.sub("_", text).strip("_")[:60] or "database"
 
 

@@ -17,6 +17,7 @@ from erp_backup.core.interrupts import signals_held
 from erp_backup.core.programs import Command, Completed, base_environment, find_program, says_no_space
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterable, Iterator
 
     from erp_backup.core.clock import Clock
@@ -49,6 +50,7 @@ class ProcessRunner:
         idle_limit: float | None = None,
         total_limit: float | None = None,
         chunk_size: int = _CHUNK_SIZE,
+        stop: threading.Event | None = None,
     ) -> Iterator[bytes]:
         """Yield standard output in chunks of at most ``chunk_size``; the end of iteration means the program succeeded.
 
@@ -58,9 +60,10 @@ class ProcessRunner:
 
         Raises :class:`ProgramError` for an exit status other than 0, :class:`ProgramMissingError`, and
         :class:`TimeLimitError` after ``idle_limit`` seconds without a byte in or out (waiting for the reader or
-        for ``stdin`` not counted) or after ``total_limit`` seconds in all.
+        for ``stdin`` not counted) or after ``total_limit`` seconds in all. Once ``stop`` is set, by whatever thread,
+        the program is ended and ProgramError raised, also while the reader waits for it.
         """
-        limits = Limits(self._clock, idle_limit, total_limit)
+        limits = Limits(self._clock, idle_limit, total_limit, stop)
         with self._started(command, stdin, limits) as child:
             yield from child.output(chunk_size)
             child.wait()

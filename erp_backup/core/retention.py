@@ -18,9 +18,9 @@ class Proof(StrEnum):
     """How well a backup is proven."""
 
     NONE = "not verified"  # nobody has looked yet
-    FAILED = "failed verification"  # its last verification found a difference
-    VERIFIED = "verified"  # its last verification passed, at whatever level
-    DRILLED = "drilled"  # its last drill passed
+    FAILED = "failed verification"  # one found a difference, and none as deep has passed since
+    VERIFIED = "verified"  # one passed, at whatever level
+    DRILLED = "drilled"  # a drill passed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

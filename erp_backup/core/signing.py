@@ -73,11 +73,11 @@ class Verifier:
         try:
             raw = base64.b64decode(str(value), validate=True)
             Ed25519PublicKey.from_public_bytes(self.keys[identifier]).verify(raw, message)
-            # Base64 has several spellings of one value, and keys beside these three are signed by nobody.
-            if signature != _signature(identifier, raw):
-                raise ValueError("a signature has one form")
         except (InvalidSignature, binascii.Error, ValueError) as error:
             raise CorruptError("Its signature does not fit its content: it was edited or damaged.") from error
+        # Base64 has several spellings of one value, and keys beside these three are signed by nobody.
+        if signature != _signature(identifier, raw):
+            raise CorruptError("Its signature is not written as it was made: it was edited or damaged.")
 
 
 def create_key(path: Path) -> Signer:

@@ -86,8 +86,8 @@ class Workspace:
     def folder(self, purpose: str) -> Iterator[Folder]:
         """Yield a new private folder and remove it at the end, unless it was kept.
 
-        ``purpose`` is one lower-case word. It gets its name when its lock is held, so that nobody ever takes a living job's
-        folder for a dead one's. Raises NoSpaceError, and UsageError where folders cannot be made.
+        ``purpose`` is one lower-case word. It gets its name when its lock is held, so that nobody ever takes a living
+        job's folder for a dead one's. Raises NoSpaceError, and UsageError where folders cannot be made.
         """
         name = f"{purpose}-{os.getpid()}-{secrets.token_hex(4)}"
         new, folder = Folder(self._root / f".{name}"), Folder(self._root / name)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pkgutil
 from importlib import import_module
 
-from django.core.files.storage import FileSystemStorage, storages
+from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
+from django.core.files.storage import FileSystemStorage, Storage, storages
 
 from erp_backup.conf import LocationConfig
 from erp_backup.exceptions import ConfigurationError
@@ -22,8 +23,20 @@ def kinds() -> list[type[Location]]:
 
 
 def location_for(config: LocationConfig) -> Location:
-    """Return the location of ``config``. Raises ConfigurationError for a storage that no kind accepts."""
-    storage = storages[config.storage] if config.storage else FileSystemStorage(config.folder)
+    """Return the location of ``config``. Raises ConfigurationError for a storage that cannot be made or used."""
+    try:
+        storage = storages[config.storage] if config.storage else FileSystemStorage(config.folder)
+        return _location(config, storage)
+    except (ImproperlyConfigured, ImportError, TypeError, SuspiciousFileOperation) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(
+            f"The location {config.alias!r} cannot be used: {error}",
+            remedy=f"Look at STORAGES[{config.storage!r}] and at the location's PREFIX.",
+        ) from error
+
+
+def _location(config: LocationConfig, storage: Storage) -> Location:
     kind = next((kind for kind in kinds() if kind.accepts(storage)), None)
     if kind is None:
         raise ConfigurationError(

@@ -15,7 +15,7 @@ class Location(ABC):
     # Does reading a stored file twice cost next to nothing (no network between)?
     reads_cheaply: ClassVar[bool] = False
 
-    def __init__(self, config: LocationConfig, storage: Any) -> None:
+    def __init__(self, config: LocationConfig, storage: Any) -> None:  # noqa: ARG002 - what subclasses keep files in
         self.config = config
         self.alias = config.alias
 
@@ -28,13 +28,14 @@ class Location(ABC):
     def save(self, name: str, chunks: Iterable[bytes]) -> int:
         """Store the whole of ``chunks`` durably under ``name`` and return its size in bytes.
 
-        All or nothing: an error of ``chunks``, of the disk or of this process leaves nothing under ``name``. What stood there
-        before is never touched: a name that is taken raises LocationError. Raises NoSpaceError on a full disk.
+        All or nothing: an error of ``chunks`` (which is raised as it is), of the disk or of this process leaves nothing
+        under ``name``. What stood there before is never touched: a name that is taken raises LocationError, one that
+        is no plain file name UsageError. Raises NoSpaceError on a full disk.
         """
 
     @abstractmethod
     def open(self, name: str) -> Iterator[bytes]:
-        """Yield the stored bytes. Raises MissingError when there is no such file, LocationError when it cannot be read."""
+        """Yield the stored bytes. Raises MissingError when there is no such file, LocationError."""
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -42,7 +43,10 @@ class Location(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Return the names of all files, sorted; what is still being written is not among them. Raises LocationError."""
+        """Return the names of all files, sorted; what is still being written is not among them.
+
+        A place where nothing was ever stored has none. Raises LocationError.
+        """
 
     @abstractmethod
     def delete(self, name: str) -> None:

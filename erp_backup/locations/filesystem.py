@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from django.core.files.storage import FileSystemStorage
 
 from erp_backup.conf import LocationConfig
+from erp_backup.core import files
 from erp_backup.core.errors import LocationError, MissingError
 from erp_backup.core.names import require_safe
 from erp_backup.core.spaces import no_space_as_error
@@ -41,57 +43,56 @@ class FileSystemLocation(Location):
     def _path(self, name: str) -> Path:
         return self._folder / require_safe(name)
 
-    def _partial(self, name: str) -> Path:
-        return self._folder / f".{require_safe(name)}{_PARTIAL}"
-
     def save(self, name: str, chunks: Iterable[bytes]) -> int:
         """Store a whole file; see the contract in the base class."""
-        final, partial = self._path(name), self._partial(name)
-        with self._errors(f"{name} cannot be written"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if final.exists():
+        # A name of its own for every attempt: two that want the same final name do not write into one file.
+        final, partial = self._path(name), self._folder / f".{name}.{secrets.token_hex(4)}{_PARTIAL}"
+        what = f"{name} cannot be written"
+        with self._errors(what):
+            files.make_private_folder(self._folder)
+            if os.path.lexists(final):
                 raise self._taken(name)
-            try:
-                size = self._write(partial, chunks)
+        try:
+            size = self._write(partial, chunks, what)
+            with self._errors(what):
                 self._publish(partial, final, name)
-            except BaseException:
+        except BaseException:
+            with contextlib.suppress(OSError):  # the error that is on its way says more
                 partial.unlink(missing_ok=True)
-                raise
+            raise
         return size
 
-    def _write(self, partial: Path, chunks: Iterable[bytes]) -> int:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    def _write(self, partial: Path, chunks: Iterable[bytes], what: str) -> int:
+        """Errors of ``chunks`` are not this location's."""
+        with self._errors(what):
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         size = 0
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            os.fchmod(descriptor, 0o600)
+        try:
             for chunk in chunks:
-                _write_all(descriptor, chunk)
+                with self._errors(what):
+                    _write_all(descriptor, chunk)
                 size += len(chunk)
-            os.fsync(file.fileno())
-            # A file system that lies about what it took (a full network share does) is found out here.
-            if os.fstat(descriptor).st_size != size:
-                raise LocationError(f"{self.alias}: {partial.name} has not the {size:,} bytes that were written.")
-        return size
-
-    def _publish(self, partial: Path, final: Path, name: str) -> None:
-        """Give the finished file its name: a hard link fails where the name is taken, a rename would overwrite."""
-        try:
-            os.link(partial, final)
-        except FileExistsError as error:
-            raise self._taken(name) from error
-        except OSError:
-            # File systems without hard links (FAT, some shares): names are unique and were looked for above.
-            partial.rename(final)
-        else:
-            partial.unlink()
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
+            with self._errors(what):
+                self._finish(descriptor, size)
         finally:
             os.close(descriptor)
+        return size
+
+    def _finish(self, descriptor: int, size: int) -> None:
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+        found = os.fstat(descriptor).st_size
+        # A file system that lies about what it took (a full network share does) is found out here.
+        if found != size:
+            raise LocationError(
+                f"{self._folder} took {size:,} bytes and holds {found:,} of them.", remedy="Look at its disk."
+            )
+
+    def _publish(self, partial: Path, final: Path, name: str) -> None:
+        try:
+            files.give_name(partial, final)
+        except FileExistsError as error:
+            raise self._taken(name) from error
 
     def open(self, name: str) -> Iterator[bytes]:
         """Yield the stored bytes in chunks of one megabyte."""
@@ -107,26 +108,29 @@ class FileSystemLocation(Location):
     def names(self) -> list[str]:
         """Return the names of all finished files."""
         with self._errors("it cannot be listed"):
-            if not self._folder.is_dir():
+            if not self._folder.exists():
                 return []
             with os.scandir(self._folder) as entries:
                 return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
 
     def exists(self, name: str) -> bool:
         """Whether a whole file of that name is there."""
-        return self._path(name).is_file()
+        with self._errors(f"{name} cannot be looked for"):
+            return self._path(name).is_file()
 
     def delete(self, name: str) -> None:
         """Remove a file and make that durable."""
         with self._errors(f"{name} cannot be deleted"):
             self._path(name).unlink(missing_ok=True)
             if self._folder.is_dir():
-                self._sync_folder()
+                files.sync_folder(self._folder)
 
     def remove_unfinished(self, name: str) -> None:
-        """Remove the partial file of a dead attempt."""
+        """Remove the partial files of dead attempts."""
+        pattern = f".{require_safe(name)}.????????{_PARTIAL}"
         with self._errors(f"{name} cannot be deleted"):
-            self._partial(name).unlink(missing_ok=True)
+            for partial in list(self._folder.glob(pattern)):
+                partial.unlink(missing_ok=True)
 
     def describe(self, name: str) -> str:
         """Return the file's path."""
@@ -155,7 +159,7 @@ class FileSystemLocation(Location):
 
     def _failed(self, what: str, error: OSError) -> LocationError:
         return LocationError(
-            f"The location {self.alias!r} ({self._folder}) failed: {what}: {error.strerror}.",
+            f"The location {self.alias!r} ({self._folder}) failed: {what}: {error.strerror or error}.",
             remedy="Look at the folder, its rights and its disk, then run this again.",
         )
 

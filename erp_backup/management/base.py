@@ -46,7 +46,7 @@ class BackupCommand(BaseCommand):
         if code:
             sys.exit(code)
 
-    def work(self, environment: Environment, **options: Any) -> int:
+    def work(self, environment: Environment, **options: Any) -> int:  # noqa: ARG002 - what subclasses work with
         """Do the command's work and return the exit code. Raises BackupError."""
         raise AssertionError("Each command does its own work.")
 

@@ -57,7 +57,8 @@ def _has_reached(result: VerificationResult, level: str) -> bool:
 
 def _facts(result: VerificationResult, manifest: Manifest) -> Iterator[str]:
     database = manifest.database
-    yield f"  state of   {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC, {database.engine} {database.version}, {database.name}"
+    taken_at = f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"  state of   {taken_at}, {database.engine} {database.version}, {database.name}"
     codecs = " > ".join(manifest.archive.codecs) or "neither compressed nor encrypted"
     yield (
         f"  archive    {manifest.archive.name}, {format_size(manifest.archive.size)} "

@@ -1,4 +1,4 @@
-"""Tables of text that fit any terminal, any log file and any pipe: no colour, no box drawing, nothing cut off in silence."""
+"""Tables of text that fit any terminal, log file and pipe: no colour, no box drawing, nothing cut off in silence."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _statements(limit: Limit, connection: BaseDatabaseWrapper) -> Iterator[None]
     if connection.vendor == "postgresql":
         milliseconds = math.ceil(limit.seconds * 1000)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT %s", [str(milliseconds)]) if 1 else ("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
         yield
     elif connection.vendor == "sqlite":
         raw: Any = connection.connection

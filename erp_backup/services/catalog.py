@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from erp_backup.core import manifest as manifests
-from erp_backup.core.errors import BackupError, CorruptError, NoBackupError, UsageError
+from erp_backup.core.errors import BackupError, CorruptError, InterruptedBySignal, NoBackupError, UsageError
 from erp_backup.core.manifest import Manifest
 from erp_backup.core.names import MANIFEST_SUFFIX, is_manifest, manifest_name
 from erp_backup.core.signing import Verifier
@@ -31,6 +31,8 @@ def read_entry(location: Location, name: str, verifier: Verifier) -> Entry:
         raw = _read_capped(location, name)
         manifest = manifests.read(raw, verifier)
         _require_own_name(manifest, name)
+    except InterruptedBySignal:
+        raise
     except BackupError as error:
         return Entry(location=location, name=name, error=_placed(error, location, name))
     return Entry(location=location, name=name, sha256=manifests.digest(raw), manifest=manifest)
@@ -67,9 +69,15 @@ def read_location(location: Location, verifier: Verifier) -> Iterator[Entry]:
             yield read_entry(location, name, verifier)
 
 
-def read_all(environment: Environment, locations: Iterable[Location] | None = None) -> list[Entry]:
-    """Return every manifest of ``locations`` (all configured ones by default), newest first, unreadable ones at the end."""
-    verifier = environment.verifier()
+def read_all(
+    environment: Environment, locations: Iterable[Location] | None = None, verifier: Verifier | None = None
+) -> list[Entry]:
+    """Return every manifest of ``locations``, newest first, unreadable ones at the end.
+
+    By default these are all configured locations, and whoever the settings trust is trusted. Raises LocationError for a
+    location that cannot be listed.
+    """
+    verifier = verifier or environment.verifier()
     found = [
         entry
         for location in (environment.locations if locations is None else locations)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from erp_backup.conf import Config, LocationConfig, get_config
-from erp_backup.core import signing
+from erp_backup.core import filelock, signing
 from erp_backup.core.clock import Clock, SystemClock
 from erp_backup.core.codecs import CODECS, Codec
 from erp_backup.core.codecs.age import Age, read_identities
@@ -70,9 +70,18 @@ class Environment:
         """Return the signer; the first backup of a new installation makes its key. Raises KeyUnavailableError."""
         path = self.config.signing.key_file
         if not path.exists() and path.parent == self.config.state_dir:
-            with no_space_as_error(path):
-                return signing.create_key(path)
+            self._make_key(path)
         return signing.load_key(path)
+
+    def _make_key(self, path: Path) -> None:
+        """Two first backups at the same moment use one key."""
+        with filelock.wait_for(path.parent / "locks" / "signing.lock"), no_space_as_error(path):
+            if not path.exists():
+                signing.create_key(path)
+
+    def own_verifier(self) -> signing.Verifier:
+        """Return who trusts nothing but what this installation has signed. Raises KeyUnavailableError without a key."""
+        return signing.Verifier.trusting([signing.load_key(self.config.signing.key_file).public])
 
     def verifier(self) -> signing.Verifier:
         """Return who is trusted here: our own key, where it is at hand, and ``VERIFY_KEYS``."""
@@ -140,8 +149,9 @@ def build_environment(
 
 
 def folder_location(path: Path) -> Location:
-    """Return a location for a folder that is not configured (``--output-path``)."""
-    return location_for(LocationConfig(alias=str(path), folder=path))
+    """Return a location for a folder that is not configured (``--output-path``), wherever the next run is started."""
+    folder = path.absolute()
+    return location_for(LocationConfig(alias=str(folder), folder=folder))
 
 
 def _who() -> str:

@@ -1,23 +1,47 @@
 """Writing down what happened, in the host's database.
 
-The manifests in the locations are the truth: a history that cannot be written (the database is down, the tables are missing)
-never costs a backup. It is remembered in ``problem`` and makes the run partial.
+The manifests in the locations are the truth: a history that cannot be written (the database is down, the tables are
+missing) never costs a backup. It is remembered in ``problem`` and makes the run partial.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
-from django.db import DatabaseError, InterfaceError, router, transaction
+from django.db import DatabaseError, InterfaceError, connections, router, transaction
 
 from erp_backup.core.errors import BackupError
 from erp_backup.core.figures import Finding as FindingData
 from erp_backup.core.manifest import Manifest
 from erp_backup.models import Backup, BackupStatus, Copy, CopyState, Event, Finding, Verification
+
+P = ParamSpec("P")
+_TRIES = 3  # SQLite waits some seconds for the other writers each time
+
+
+def _remembered(step: Callable[Concatenate[History, P], None]) -> Callable[Concatenate[History, P], None]:
+    """Write all rows of a step or none; a busy database is tried again, any other reason is kept in ``problem``."""
+
+    @functools.wraps(step)
+    def write(history: History, *args: P.args, **kwargs: P.kwargs) -> None:
+        alias = router.db_for_write(Backup)
+        for attempt in range(1, _TRIES + 1):
+            try:
+                _refresh(alias)
+                with transaction.atomic(using=alias):
+                    step(history, *args, **kwargs)
+            except (DatabaseError, InterfaceError) as error:
+                if attempt < _TRIES and "locked" in str(error):
+                    continue
+                said = str(error).splitlines()
+                history.problem = history.problem or f"{type(error).__name__}: {said[0] if said else ''}"
+            return
+
+    return write
 
 
 @dataclass(slots=True)
@@ -27,36 +51,28 @@ class History:
     actor: str
     problem: str = ""
 
-    @contextlib.contextmanager
-    def _written(self) -> Iterator[None]:
-        """All rows of one step, or none."""
-        try:
-            with transaction.atomic(using=router.db_for_write(Backup)):
-                yield
-        except (DatabaseError, InterfaceError) as error:
-            self.problem = self.problem or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-
+    @_remembered
     def event(self, at: datetime, kind: str, subject: str, message: str = "", **data: Any) -> None:
         """Add a line to the audit log."""
-        with self._written():
-            Event.objects.create(at=at, kind=kind, subject=subject, message=message, actor=self.actor, data=data)
+        Event.objects.create(at=at, kind=kind, subject=subject, message=message, actor=self.actor, data=data)
 
+    @_remembered
     def begin(self, *, name: str, database: str, database_name: str, kind: str, at: datetime, host: str) -> None:
         """Note that an attempt at a backup has begun."""
-        with self._written():
-            Backup.objects.update_or_create(
-                name=name,
-                defaults={
-                    "database": database,
-                    "database_name": database_name,
-                    "kind": kind,
-                    "started_at": at,
-                    "actor": self.actor,
-                    "host": host,
-                    "status": BackupStatus.RUNNING,
-                },
-            )
+        Backup.objects.update_or_create(
+            name=name,
+            defaults={
+                "database": database,
+                "database_name": database_name,
+                "kind": kind,
+                "started_at": at,
+                "actor": self.actor,
+                "host": host,
+                "status": BackupStatus.RUNNING,
+            },
+        )
 
+    @_remembered
     def complete(
         self,
         manifest: Manifest,
@@ -67,64 +83,70 @@ class History:
         copies: Iterable[CopyNote],
         partial: str,
     ) -> None:
-        """Note a backup that exists: what its manifest says, and where its copies are. ``partial`` says what is missing."""
-        with self._written():
-            backup, _created = Backup.objects.update_or_create(
-                name=manifest.id,
-                defaults={
-                    **columns_of(manifest),
-                    "manifest": raw.decode(),
-                    "manifest_sha256": sha256,
-                    "started_at": started_at,
-                    "actor": self.actor,
-                    "status": BackupStatus.PARTIAL if partial else BackupStatus.COMPLETE,
-                    "exit_code": 3 if partial else 0,
-                    "error": partial,
-                },
+        """Note a backup that exists: what its manifest says, where its copies are; ``partial`` says what is missing."""
+        backup, _created = Backup.objects.update_or_create(
+            name=manifest.id,
+            defaults={
+                **columns_of(manifest),
+                "manifest": raw.decode(),
+                "manifest_sha256": sha256,
+                "started_at": started_at,
+                "actor": self.actor,
+                "status": BackupStatus.PARTIAL if partial else BackupStatus.COMPLETE,
+                "exit_code": 3 if partial else 0,
+                "error": partial,
+            },
+        )
+        for copy in copies:
+            Copy.objects.update_or_create(
+                backup=backup,
+                location=copy.location,
+                defaults={"state": copy.state, "stored_at": copy.stored_at, "read_back_at": copy.read_back_at},
             )
-            for copy in copies:
-                Copy.objects.update_or_create(
-                    backup=backup,
-                    location=copy.location,
-                    defaults={"state": copy.state, "stored_at": copy.stored_at, "read_back_at": copy.read_back_at},
-                )
 
+    @_remembered
     def fail(self, name: str, error: BackupError, at: datetime) -> None:
         """Note that an attempt has failed, and why."""
-        with self._written():
-            Backup.objects.filter(name=name).update(
-                status=BackupStatus.FAILED, error=str(error), exit_code=error.exit_code, finished_at=at
-            )
+        Backup.objects.filter(name=name).update(
+            status=BackupStatus.FAILED, error=str(error), exit_code=error.exit_code, finished_at=at
+        )
 
+    @_remembered
     def delete(self, name: str) -> None:
         """Note that a backup was deleted by retention; its row, and how it was verified, stay."""
-        with self._written():
-            Backup.objects.filter(name=name).update(status=BackupStatus.DELETED)
-            Copy.objects.filter(backup__name=name).delete()
+        Backup.objects.filter(name=name).update(status=BackupStatus.DELETED)
+        Copy.objects.filter(backup__name=name).delete()
 
+    @_remembered
     def copy_state(self, backup: str, location: str, state: CopyState, at: datetime) -> None:
         """Note what was found out about one copy."""
-        with self._written():
-            Copy.objects.filter(backup__name=backup, location=location).update(state=state, read_back_at=at)
+        Copy.objects.filter(backup__name=backup, location=location).update(state=state, read_back_at=at)
 
+    @_remembered
     def verification(self, row: Verification, findings: Iterable[FindingData]) -> None:
         """Note a verification with its findings."""
-        with self._written():
-            row.actor = self.actor
-            row.backup = Backup.objects.filter(name=row.backup_name).first()
-            row.save()
-            Finding.objects.bulk_create(
-                Finding(
-                    verification=row,
-                    severity=str(finding.severity),
-                    kind=finding.kind,
-                    subject=finding.subject,
-                    expected=finding.expected,
-                    found=finding.found,
-                    message=finding.message,
-                )
-                for finding in findings
+        row.actor = self.actor
+        row.backup = Backup.objects.filter(name=row.backup_name).first()
+        row.save()
+        Finding.objects.bulk_create(
+            Finding(
+                verification=row,
+                severity=str(finding.severity),
+                kind=finding.kind,
+                subject=finding.subject,
+                expected=finding.expected,
+                found=finding.found,
+                message=finding.message,
             )
+            for finding in findings
+        )
+
+
+def _refresh(alias: str) -> None:
+    """Let go of a connection that the server, or a firewall, has closed during the hours since its last step."""
+    connection = connections[alias]
+    if connection.connection is not None and not connection.in_atomic_block and not connection.is_usable():
+        connection.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from erp_backup.core.codecs import Codec, Meter, encode_with
-from erp_backup.core.errors import BackupError, CorruptError, ProgramError
+from erp_backup.core.errors import BackupError, CorruptError, LocationError, ProgramError
 from erp_backup.core.manifest import ArchiveFacts
 from erp_backup.core.names import manifest_name
 from erp_backup.core.progress import Reporter
@@ -100,9 +101,19 @@ def require_same(archive: ArchiveFacts, size: int, sha256: str, location: Locati
 
 
 def store_manifest(raw: bytes, archive: ArchiveFacts, location: Location, *, check: bool) -> None:
-    """Store a manifest, the last step that makes a backup; read it back if ``check``. Raises CorruptError."""
+    """Store a manifest, the last step that makes a backup; read it back if ``check``.
+
+    One that cannot be read back is taken back, whatever the reason: else there would be a backup of a run that failed.
+    Raises CorruptError, LocationError, NoSpaceError.
+    """
     name = manifest_name(archive.name)
     location.save(name, [raw])
-    if check and b"".join(location.open(name)) != raw:
-        location.delete(name)
+    is_right = False
+    try:
+        is_right = not check or b"".join(location.open(name)) == raw
+    finally:
+        if not is_right:
+            with contextlib.suppress(LocationError):
+                location.delete(name)
+    if not is_right:
         raise CorruptError(f"{location.describe(name)} does not read back as it was written.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,13 +29,17 @@ from erp_backup.core.errors import (
 )
 from erp_backup.core.figures import Severity
 from erp_backup.core.workspace import Folder, Workspace
+from erp_backup.engines import sqlite
 from erp_backup.engines.base import DumpRequest, Engine
 from erp_backup.engines.sqlite import SQLite
+from erp_backup.engines.sqlite.copying import _Attempt, _copy, new_file
 from tests.contracts.engine import EngineContract, Execute, MakeRows, compare_with, take_dump
 from tests.support.host import REPOSITORY
 from tests.support.sqlite import create, engine_of, run
 
-SMALL = "CREATE TABLE item (id integer PRIMARY KEY AUTOINCREMENT, name text); INSERT INTO item (name) VALUES ('a'), ('b');"
+SMALL = (
+    "CREATE TABLE item (id integer PRIMARY KEY AUTOINCREMENT, name text); INSERT INTO item (name) VALUES ('a'), ('b');"
+)
 
 # A job that makes a scratch file, says where it is, and dies without a chance to clean up.
 DYING_JOB = """
@@ -49,6 +56,26 @@ DYING_JOB = """
         print(scratch.name, flush=True)
         os._exit(9)
 """
+
+
+class SteppingClock:
+    """A clock on which a second passes with each look."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        """Return the moment."""
+        return datetime(2026, 11, 22, tzinfo=UTC) + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        """Return the seconds passed, one more each time."""
+        self.seconds += 1.0
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.seconds += seconds
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +103,11 @@ class TestContract(EngineContract):
     @pytest.fixture
     def execute(self) -> Execute:
         """A function that runs a statement through a connection of its own."""
-        return lambda engine, statement: [*run(Path(engine.database.name), statement)] and None
+
+        def execute(engine: Engine, statement: str) -> None:
+            run(Path(engine.database.name), statement)
+
+        return execute
 
     @pytest.fixture
     def missing_engine(self, tmp_path: Path) -> Engine:
@@ -128,14 +159,17 @@ class TestLiveFile:
         assert str(path) in str(caught.value)
         assert [Severity.FAILED] == [problem.severity for problem in engine.preflight(DumpRequest())]
         assert content == path.read_bytes()
-        assert ["owner.lock"] == os.listdir(folder.path)
+        assert ["owner.lock"] == [entry.name for entry in folder.path.iterdir()]
 
     def test_empty_file__is_suspicious(self, tmp_path: Path, folder: Folder) -> None:
         """SQLite takes a file of 0 bytes for a database; a backup of it would be a backup of nothing."""
         path = tmp_path / "app.db"
         path.touch()
 
-        with pytest.raises(NotADatabaseError, match="0 bytes") as caught, engine_of(path).snapshot(DumpRequest(), folder):
+        with (
+            pytest.raises(NotADatabaseError, match="0 bytes") as caught,
+            engine_of(path).snapshot(DumpRequest(), folder),
+        ):
             pass
 
         assert "NAME in DATABASES" in caught.value.remedy
@@ -207,9 +241,12 @@ class TestLiveFile:
         link = tmp_path / "link.db"
         link.symlink_to(path)
 
-        with engine_of(link).lock("first", tmp_path), pytest.raises(LockedError, match="first"):
-            with engine_of(path).lock("second", tmp_path):
-                pass
+        with (
+            engine_of(link).lock("first", tmp_path),
+            pytest.raises(LockedError, match="first"),
+            engine_of(path).lock("second", tmp_path),
+        ):
+            pass
 
         assert str(path) == engine_of(link).facts().name
 
@@ -232,21 +269,35 @@ class TestLiveFile:
     def test_lock_that_is_let_go__only_delays(self, tmp_path: Path, folder: Folder) -> None:
         """A transaction that ends within the limit costs a moment, and what it wrote is in the snapshot."""
         path = create(tmp_path / "live.db", SMALL)
-        other = subprocess.Popen(
-            [
-                *(sys.executable, "-c"),
-                "import sqlite3, sys, time\n"
-                "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-                "c.execute('BEGIN EXCLUSIVE'); c.execute(\"INSERT INTO item (name) VALUES ('c')\")\n"
-                "print(flush=True); time.sleep(0.5); c.execute('COMMIT')",
-                str(path),
-            ],
-            stdout=subprocess.PIPE,
+        program = (
+            "import sqlite3, sys, time\n"
+            "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+            "c.execute('BEGIN EXCLUSIVE'); c.execute(\"INSERT INTO item (name) VALUES ('c')\")\n"
+            "print(flush=True); time.sleep(0.5); c.execute('COMMIT')"
         )
-        with other, engine_of(path, lock_timeout=30.0).snapshot(DumpRequest(), folder) as snapshot:
-            rows = [table.rows for table in snapshot.figures().tables]
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            with engine_of(path, lock_timeout=30.0).snapshot(DumpRequest(), folder) as snapshot:
+                rows = [table.rows for table in snapshot.figures().tables]
 
-        assert rows in ([2], [3])  # the other process may still have been starting
+        assert [3] == rows
+
+    def test_database_locked_between_look_and_copy__is_given_up_after_the_deadline(self, tmp_path: Path) -> None:
+        """The copy itself tries again until its time is over, and names the file then; each try moves the moment on."""
+        path = create(tmp_path / "live.db", SMALL)
+        clock = SteppingClock()
+        copy = new_file(tmp_path, "copy")
+        attempt = _Attempt(path, clock, 5.0)
+        began_at = attempt.began_at
+
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(LockedError, match=r"for 5\.0 s") as caught:
+                _copy(path, copy, attempt)
+
+        assert str(path) in str(caught.value)
+        assert timedelta(seconds=5) <= attempt.began_at - began_at <= timedelta(seconds=20)
 
     def test_hot_journal__is_rolled_back_and_not_in_the_snapshot(self, tmp_path: Path, folder: Folder) -> None:
         """A writer that died in the middle left half a transaction in the file: the snapshot has none of it."""
@@ -255,7 +306,8 @@ class TestLiveFile:
             "import os, sqlite3, sys\n"
             "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
             "c.execute('PRAGMA cache_size=5'); c.execute('BEGIN')\n"
-            "c.execute('INSERT INTO item (name) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000)"
+            "c.execute('INSERT INTO item (name) WITH RECURSIVE"
+            " n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000)"
             " SELECT hex(randomblob(500)) FROM n'); os._exit(0)"
         )
         subprocess.run([sys.executable, "-c", writer, str(path)], check=True)
@@ -295,7 +347,7 @@ class TestLiveFile:
         with pytest.raises(NoSpaceError), engine_of(path).snapshot(DumpRequest(), folder):
             pass
 
-        assert ["owner.lock"] == os.listdir(folder.path)
+        assert ["owner.lock"] == [entry.name for entry in folder.path.iterdir()]
 
     def test_damaged_live_database__is_told_as_damage(self, tmp_path: Path, folder: Folder) -> None:
         """A live database with a destroyed page cannot be measured: the message says which file and what to do."""
@@ -368,7 +420,10 @@ class TestRequests:
         engine = engine_of(create(tmp_path / "live.db", SMALL))
         dumped = take_dump(engine, folder, DumpRequest(kind="data", format="sql"))
 
-        with engine.scratch(dumped.manifest.database, folder) as scratch, pytest.raises(RefusedError, match="no schema"):
+        with (
+            engine.scratch(dumped.manifest.database, folder) as scratch,
+            pytest.raises(RefusedError, match="no schema"),
+        ):
             scratch.load(dumped.path, dumped.manifest)
 
     def test_excluded_table_with_triggers__loses_rows_and_keeps_triggers(self, tmp_path: Path, folder: Folder) -> None:
@@ -379,8 +434,8 @@ class TestRequests:
             CREATE TRIGGER secret_gone AFTER DELETE ON secret BEGIN INSERT INTO log VALUES (old.word); END;
             INSERT INTO secret (word) VALUES ('tell-nobody'), (hex(zeroblob(20000)) || 'tell-nobody-either');
         """
-        engine = engine_of(create(tmp_path / "live.db", script))
-        dumped = take_dump(engine, folder, DumpRequest(excluded_tables=("SECRET",)))
+        path = create(tmp_path / "live.db", script)
+        dumped = take_dump(engine_of(path), folder, DumpRequest(excluded_tables=("SECRET",)))
 
         rows = {table.name: table.rows for table in dumped.manifest.figures.tables}
         objects = {(item.kind, item.name) for item in dumped.manifest.figures.objects}
@@ -388,6 +443,7 @@ class TestRequests:
         assert {"secret": 0, "log": 0} == rows
         assert ("trigger", "secret_gone") in objects
         assert b"tell-nobody" not in dumped.path.read_bytes()
+        assert dumped.path.stat().st_size < path.stat().st_size
         assert ("table secret (data)",) == dumped.manifest.not_included
 
 
@@ -395,7 +451,7 @@ class TestOrm:
     """Aliases for model checks."""
 
     def test_generated_column_of_a_django_function__can_be_read(self, tmp_path: Path, folder: Folder) -> None:
-        """A virtual column that Django's own functions compute is readable on the copy, as it is on the live database."""
+        """A virtual column that Django's own functions compute is readable on the copy as on the live database."""
         script = """
             CREATE TABLE day (id integer PRIMARY KEY, at datetime,
                 year integer GENERATED ALWAYS AS (django_datetime_extract('year', at, NULL, NULL)) VIRTUAL);
@@ -439,7 +495,7 @@ class TestOrm:
         assert {"init_command"} == set(options)
 
     def test_another_process__reads_the_snapshot(self, tmp_path: Path, folder: Folder) -> None:
-        """A model check in a process of its own opens the copy by the settings that the snapshot gives, and cannot write."""
+        """A model check in a process of its own opens the copy by the settings it is given, and cannot write."""
         engine = engine_of(create(tmp_path / "live.db", SMALL))
         program = (
             "import json, sys, django\nfrom django.conf import settings\n"
@@ -448,12 +504,10 @@ class TestOrm:
             "    c.execute('SELECT count(*) FROM item'); print(c.fetchone()[0])\n"
             "    c.execute('DELETE FROM item')\n"
         )
-        import json
-
         with engine.snapshot(DumpRequest(), folder) as snapshot:
             process = subprocess.run(
                 [sys.executable, "-c", program],
-                input=json.dumps({**snapshot.process_settings().settings, "NAME": snapshot.process_settings().settings["NAME"]}),
+                input=json.dumps(snapshot.process_settings().settings),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -584,7 +638,6 @@ class TestScratch:
         """A PostgreSQL archive is not tried on SQLite."""
         engine = engine_of(create(tmp_path / "live.db", SMALL))
         dumped = take_dump(engine, folder)
-        from dataclasses import replace
 
         with engine.scratch(dumped.manifest.database, folder) as scratch, pytest.raises(UsageError, match="custom"):
             scratch.load(dumped.path, replace(dumped.manifest, format="custom"))
@@ -592,6 +645,4 @@ class TestScratch:
 
 def test_engine__is_found_by_django_vendor() -> None:
     """The module's name is Django's word for the kind, its class is in ENGINE."""
-    from erp_backup.engines import sqlite
-
     assert sqlite.ENGINE is SQLite

@@ -48,7 +48,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: D
 @pytest.fixture
 def erp(migrated_file: Path, tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Erp]:
     """The demo's database on an SQLite file of the test's own."""
-    path = shutil.copy(migrated_file, tmp_path / "erp.db")
+    path = Path(shutil.copy(migrated_file, tmp_path / "erp.db"))
     settings = sqlite_settings(path)
     with django_db_blocker.unblock(), temporary_alias(settings, purpose="test") as alias:
         yield Erp(alias=alias, settings=settings)
@@ -57,7 +57,7 @@ def erp(migrated_file: Path, tmp_path: Path, django_db_blocker: DjangoDbBlocker)
 @pytest.fixture
 def other_erp(migrated_file: Path, tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Erp]:
     """Another such database: what a restore might have made of the first."""
-    path = shutil.copy(migrated_file, tmp_path / "other.db")
+    path = Path(shutil.copy(migrated_file, tmp_path / "other.db"))
     settings = sqlite_settings(path)
     with django_db_blocker.unblock(), temporary_alias(settings, purpose="test") as alias:
         yield Erp(alias=alias, settings=settings)

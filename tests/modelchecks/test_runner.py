@@ -266,7 +266,7 @@ class TestTimeLimit:
 
     def test_sleep_in_python__is_ended(self, erp: Erp, registered: Registry) -> None:
         """No statement runs that a database could end."""
-        self.measure_late(erp, registered, lambda using: time.sleep(60) or 0)
+        self.measure_late(erp, registered, sleep_long)
 
     def test_loop_in_python_that_catches_exceptions__is_ended(self, erp: Erp, registered: Registry) -> None:
         """`except Exception` does not catch it."""
@@ -293,7 +293,7 @@ class TestTimeLimit:
     def test_sleep_beside_a_transaction__leaves_the_connection_usable(self, pg_erp: Erp, registered: Registry) -> None:
         """The snapshot's transaction goes on."""
         with transaction.atomic(using=pg_erp.alias):
-            self.measure_late(pg_erp, registered, lambda using: time.sleep(60) or 0)
+            self.measure_late(pg_erp, registered, sleep_long)
             with connections[pg_erp.alias].cursor() as cursor:
                 cursor.execute("SHOW statement_timeout")
                 assert ("0",) == cursor.fetchone()
@@ -347,6 +347,12 @@ class TestTimeLimit:
 
         assert (ring, []) == (handler, rung)
         assert 900 < left <= 1000
+
+
+def sleep_long(using: str) -> int:
+    """Do nothing, for longer than any limit."""
+    time.sleep(60)
+    return 0
 
 
 @contextmanager

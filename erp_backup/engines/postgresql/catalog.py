@@ -1,53 +1,66 @@
-"""What PostgreSQL's catalogs are asked: tables, sequences, and the definition of everything in the schema.
+"""What PostgreSQL's catalogs are asked: tables, sequences, extensions, migrations.
 
-All of it runs with ``search_path = pg_catalog``, so that every name in a definition is qualified.
+All of it runs with ``search_path = pg_catalog``, so that every name that comes back is qualified.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg import sql
 
-from erp_backup.core.figures import SchemaObject, SequenceFigure
+from erp_backup.core.figures import SequenceFigure
 from erp_backup.engines.postgresql.connecting import Connection
 
-# Schemas of the server, and whatever an extension made: the extension makes it again.
-_OURS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+# Everything but the server's own schemas; pg_temp and pg_toast are among those.
+OURS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 
 
-def _no_member(catalog: str, oid: str) -> str:
+def no_member(catalog: str, oid: str) -> str:
+    """Return the condition that no extension made the object: the extension makes it again."""
     return (
         "NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.deptype = 'e' "
         f"AND e.classid = 'pg_catalog.{catalog}'::regclass AND e.objid = {oid})"
     )
 
 
+# An extension's own tables are made by the extension, but it can ask for rows of some to be dumped (extconfig).
 _TABLES = f"""
-SELECT c.oid, n.nspname, c.relname, c.relpages,
+SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relpages,
        coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{{}}'),
-       (SELECT r.relname FROM pg_class r WHERE r.oid = pg_partition_root(c.oid))
+       coalesce((SELECT array_agg(ARRAY[pn.nspname, p.relname]::text[]) FROM pg_partition_ancestors(c.oid) i(oid)
+                 JOIN pg_class p ON p.oid = i.oid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+                 WHERE p.oid <> c.oid), '{{}}'),
+       x.condition
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {_OURS} AND {_no_member("pg_class", "c.oid")}
+LEFT JOIN LATERAL (
+    SELECT e.extcondition[array_position(e.extconfig, c.oid)] AS condition
+    FROM pg_extension e WHERE c.oid = ANY (e.extconfig) LIMIT 1) x ON true
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OURS}
+  AND (x.condition IS NOT NULL OR {no_member("pg_class", "c.oid")})
 ORDER BY n.nspname, c.relname
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """An ordinary table or a leaf partition. ``root`` is the partitioned table it belongs to."""
+    """A table, a leaf partition, or (without rows of its own) a partitioned table.
+
+    ``ancestors`` are the (schema, name) of the partitioned tables it belongs to. ``condition`` is the WHERE clause of
+    an extension that wants only these of its rows dumped, or nothing.
+    """
 
     oid: int
     schema: str
     name: str
-    pages: int
     columns: tuple[str, ...]
-    root: str = ""
+    pages: int = 0
+    is_partitioned: bool = False
+    ancestors: tuple[tuple[str, str], ...] = ()
+    condition: str = ""
 
     @property
     def label(self) -> str:
@@ -59,15 +72,35 @@ class Table:
         """The name, quoted."""
         return sql.Identifier(self.schema, self.name)
 
+    @property
+    def identity(self) -> tuple[int, str, tuple[str, ...]]:
+        """What makes it the same table under the same name with the same columns."""
+        return self.oid, self.label, self.columns
+
+
+def relations(connection: Connection, schemas: Sequence[str] = ()) -> list[Table]:
+    """Return tables and partitioned tables, in ``schemas`` or in all: what a dump locks."""
+    found = [_table(row) for row in connection.execute(_TABLES).fetchall()]
+    return [table for table in found if not schemas or table.schema in schemas]
+
 
 def tables(connection: Connection, schemas: Sequence[str] = ()) -> list[Table]:
     """Return the tables whose rows a dump holds, in ``schemas`` or in all."""
-    rows = connection.execute(_TABLES).fetchall()
-    found = [
-        Table(oid=oid, schema=schema, name=name, pages=pages, columns=tuple(columns), root=root or "")
-        for oid, schema, name, pages, columns, root in rows
-    ]
-    return [table for table in found if not schemas or table.schema in schemas]
+    return [table for table in relations(connection, schemas) if not table.is_partitioned]
+
+
+def _table(row: tuple[Any, ...]) -> Table:
+    oid, schema, name, is_partitioned, pages, columns, ancestors, condition = row
+    return Table(
+        oid=oid,
+        schema=schema,
+        name=name,
+        columns=tuple(columns),
+        pages=pages,
+        is_partitioned=is_partitioned,
+        ancestors=tuple((parent_schema, parent) for parent_schema, parent in ancestors),
+        condition=condition or "",
+    )
 
 
 _SEQUENCES = f"""
@@ -82,35 +115,35 @@ LEFT JOIN LATERAL (
 LEFT JOIN pg_class t ON t.oid = o.refobjid
 LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
 LEFT JOIN pg_attribute a ON a.attrelid = o.refobjid AND a.attnum = o.refobjsubid
-WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {_OURS} AND {_no_member("pg_class", "c.oid")}
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {OURS} AND {no_member("pg_class", "c.oid")}
 ORDER BY n.nspname, c.relname
 """
 _COUNTED_TYPES = {"smallint", "integer", "bigint"}
 
 
-def sequences(
-    connection: Connection, schemas: Sequence[str] = (), without_rows: frozenset[str] = frozenset()
-) -> list[SequenceFigure]:
-    """Return every sequence with the greatest value of the column it feeds; ``without_rows`` are labels of excluded tables."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceState:
+    """Where a sequence stands, and the column (schema, table, column) of whole numbers that it feeds, if any."""
+
+    figure: SequenceFigure
+    feeds: tuple[str, str, str] | None
+
+
+def sequences(connection: Connection, schemas: Sequence[str] = ()) -> list[SequenceState]:
+    """Return every sequence as it stands now, whatever snapshot the session looks through.
+
+    Sequences are outside of transactions and go on while a dump is taken. Whoever compares a dump with them has to ask
+    before it begins: then the dump is never behind.
+    """
     rows = connection.execute(_SEQUENCES).fetchall()
-    return [_sequence(connection, row, without_rows) for row in rows if not schemas or row[0] in schemas]
+    return [_sequence(connection, row) for row in rows if not schemas or row[0] in schemas]
 
 
-def _sequence(connection: Connection, row: tuple[Any, ...], without_rows: frozenset[str]) -> SequenceFigure:
+def _sequence(connection: Connection, row: tuple[Any, ...]) -> SequenceState:
     schema, name, increment, table_schema, table, column, kind = row
-    last_value, is_called = _one(
-        connection, sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(schema, name))
-    )
-    column_max = None
-    if table and kind in _COUNTED_TYPES and f"{table_schema}.{table}" not in without_rows:
-        function = sql.SQL("max") if increment > 0 else sql.SQL("min")
-        (column_max,) = _one(
-            connection,
-            sql.SQL("SELECT {}({}) FROM {}").format(
-                function, sql.Identifier(column), sql.Identifier(table_schema, table)
-            ),
-        )
-    return SequenceFigure(
+    query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(schema, name))
+    last_value, is_called = _one(connection, query)
+    figure = SequenceFigure(
         schema=schema,
         name=name,
         last_value=last_value,
@@ -118,8 +151,23 @@ def _sequence(connection: Connection, row: tuple[Any, ...], without_rows: frozen
         increment=increment,
         table=table or "",
         column=column or "",
-        column_max=column_max,
     )
+    return SequenceState(figure=figure, feeds=(table_schema, table, column) if kind in _COUNTED_TYPES else None)
+
+
+def with_column_maxima(connection: Connection, states: Iterable[SequenceState]) -> tuple[SequenceFigure, ...]:
+    """Return the sequences with the greatest (of a descending one: the smallest) value of the column each feeds."""
+    return tuple(_with_column_max(connection, state) for state in states)
+
+
+def _with_column_max(connection: Connection, state: SequenceState) -> SequenceFigure:
+    if state.feeds is None:
+        return state.figure
+    schema, table, column = state.feeds
+    query = sql.SQL("SELECT {}({}) FROM {}").format(
+        sql.SQL("max" if state.figure.increment > 0 else "min"), sql.Identifier(column), sql.Identifier(schema, table)
+    )
+    return replace(state.figure, column_max=_one(connection, query)[0])
 
 
 def _one(connection: Connection, query: sql.Composed) -> tuple[Any, ...]:
@@ -133,144 +181,11 @@ def extensions(connection: Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT extname, extversion FROM pg_extension ORDER BY extname").fetchall())
 
 
-def migrations(connection: Connection, known: Sequence[Table]) -> tuple[str, ...]:
-    """Return the applied migrations as ``app.name``, in the order they were applied in; empty without Django's table."""
-    table = next((table for table in known if table.name == "django_migrations"), None)
+def migrations(connection: Connection, known: Iterable[Table]) -> tuple[str, ...]:
+    """Return the applied migrations as ``app.name``, in the order they were applied in; none without Django's table."""
+    recorder = (table for table in known if table.name == "django_migrations")
+    table = next((table for table in recorder if {"id", "app", "name"} <= set(table.columns)), None)
     if table is None:
         return ()
     query = sql.SQL("SELECT app || '.' || name FROM {} ORDER BY id").format(table.identifier)
     return tuple(name for (name,) in connection.execute(query).fetchall())
-
-
-# Each query gives: schema, name, definition. Kinds as people call them.
-_OBJECTS = {
-    "schema": f"""
-        SELECT n.nspname, '', '' FROM pg_namespace n WHERE {_OURS} AND {_no_member("pg_namespace", "n.oid")}""",
-    "relation": f"""
-        SELECT n.nspname, c.relname, concat_ws(' ', c.relkind, c.relpersistence, c.reloptions::text, c.relrowsecurity,
-               c.relforcerowsecurity, pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid),
-               (SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno)
-                FROM pg_inherits i WHERE i.inhrelid = c.oid),
-               CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END)
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
-          AND {_OURS} AND {_no_member("pg_class", "c.oid")}""",
-    "column": f"""
-        SELECT n.nspname, c.relname || '.' || a.attname, concat_ws(' ', format_type(a.atttypid, a.atttypmod),
-               a.attnotnull, a.attidentity, a.attgenerated, a.attcollation::regcollation::text,
-               pg_get_expr(d.adbin, d.adrelid))
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-        WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
-          AND c.relpersistence <> 't' AND {_OURS} AND {_no_member("pg_class", "c.oid")}""",
-    "index": f"""
-        SELECT n.nspname, c.relname || ' on ' || t.relname, concat_ws(' ', pg_get_indexdef(i.indexrelid),
-               i.indisclustered, i.indisreplident)
-        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE (i.indisvalid OR c.relkind = 'I') AND c.relpersistence <> 't'
-          AND {_OURS} AND {_no_member("pg_class", "t.oid")}""",
-    "constraint": f"""
-        SELECT n.nspname, o.conname || ' on ' || coalesce(t.relname, y.typname), pg_get_constraintdef(o.oid)
-        FROM pg_constraint o JOIN pg_namespace n ON n.oid = o.connamespace
-        LEFT JOIN pg_class t ON t.oid = o.conrelid LEFT JOIN pg_type y ON y.oid = o.contypid
-        WHERE {_OURS} AND {_no_member("pg_class", "o.conrelid")} AND {_no_member("pg_type", "o.contypid")}""",
-    "trigger": f"""
-        SELECT n.nspname, g.tgname || ' on ' || t.relname, concat_ws(' ', pg_get_triggerdef(g.oid), g.tgenabled)
-        FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid JOIN pg_namespace n ON n.oid = t.relnamespace
-        WHERE NOT g.tgisinternal AND {_OURS} AND {_no_member("pg_class", "t.oid")}""",
-    "rule": f"""
-        SELECT n.nspname, r.rulename || ' on ' || t.relname, pg_get_ruledef(r.oid)
-        FROM pg_rewrite r JOIN pg_class t ON t.oid = r.ev_class JOIN pg_namespace n ON n.oid = t.relnamespace
-        WHERE r.rulename <> '_RETURN' AND {_OURS} AND {_no_member("pg_class", "t.oid")}""",
-    "policy": f"""
-        SELECT n.nspname, p.polname || ' on ' || t.relname, concat_ws(' ', p.polcmd, p.polpermissive,
-               pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
-        FROM pg_policy p JOIN pg_class t ON t.oid = p.polrelid JOIN pg_namespace n ON n.oid = t.relnamespace
-        WHERE {_OURS} AND {_no_member("pg_class", "t.oid")}""",
-    "function": f"""
-        SELECT n.nspname, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
-               CASE WHEN p.prokind = 'a' THEN 'aggregate ' || pg_get_function_result(p.oid)
-                    ELSE pg_get_functiondef(p.oid) END
-        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE {_OURS} AND {_no_member("pg_proc", "p.oid")}
-          AND NOT EXISTS (SELECT 1 FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass
-                          AND i.objid = p.oid AND i.deptype = 'i')""",
-    "type": f"""
-        SELECT n.nspname, y.typname, concat_ws(' ', y.typtype, y.typnotnull, y.typdefault,
-               CASE WHEN y.typtype = 'd' THEN format_type(y.typbasetype, y.typtypmod) END,
-               (SELECT string_agg(quote_literal(e.enumlabel), ',' ORDER BY e.enumsortorder)
-                FROM pg_enum e WHERE e.enumtypid = y.oid),
-               (SELECT r.rngsubtype::regtype::text FROM pg_range r WHERE r.rngtypid = y.oid))
-        FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace LEFT JOIN pg_class c ON c.oid = y.typrelid
-        WHERE (y.typtype IN ('d', 'e', 'r', 'b') OR c.relkind = 'c') AND y.typelem = 0 AND {_OURS}
-          AND {_no_member("pg_type", "y.oid")}""",
-    "sequence": f"""
-        SELECT n.nspname, c.relname, concat_ws(' ', s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax,
-               s.seqcache, s.seqcycle)
-        FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relpersistence <> 't' AND {_OURS} AND {_no_member("pg_class", "c.oid")}""",
-    "statistics": f"""
-        SELECT n.nspname, x.stxname, pg_get_statisticsobjdef(x.oid)
-        FROM pg_statistic_ext x JOIN pg_namespace n ON n.oid = x.stxnamespace WHERE {_OURS}""",
-    "collation": f"""
-        SELECT n.nspname, l.collname, concat_ws(' ', l.collprovider, l.collisdeterministic, l.collcollate, l.collctype)
-        FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace
-        WHERE {_OURS} AND {_no_member("pg_collation", "l.oid")}""",
-    "operator": f"""
-        SELECT n.nspname, o.oid::regoperator::text, o.oprcode::text
-        FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
-        WHERE {_OURS} AND {_no_member("pg_operator", "o.oid")}""",
-    "text search configuration": f"""
-        SELECT n.nspname, t.cfgname, '' FROM pg_ts_config t JOIN pg_namespace n ON n.oid = t.cfgnamespace
-        WHERE {_OURS} AND {_no_member("pg_ts_config", "t.oid")}""",
-    "comment": f"""
-        SELECT n.nspname, c.relname || coalesce('.' || a.attname, ''), d.description
-        FROM pg_description d JOIN pg_class c ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0
-        WHERE c.relpersistence <> 't' AND {_OURS} AND {_no_member("pg_class", "c.oid")}""",
-}
-# Whole-database objects, without a schema: only a dump of all schemas holds them.
-_GLOBAL_OBJECTS = {
-    "event trigger": f"""
-        SELECT '', v.evtname, concat_ws(' ', v.evtevent, v.evtfoid::regproc, v.evtenabled)
-        FROM pg_event_trigger v WHERE {_no_member("pg_event_trigger", "v.oid")}""",
-    "cast": f"""
-        SELECT '', a.castsource::regtype || ' to ' || a.casttarget::regtype, concat_ws(' ', a.castcontext, a.castmethod)
-        FROM pg_cast a WHERE a.oid >= 16384 AND {_no_member("pg_cast", "a.oid")}""",
-    "foreign server": f"""
-        SELECT '', f.srvname, concat_ws(' ', f.srvtype, f.srvversion) FROM pg_foreign_server f
-        WHERE {_no_member("pg_foreign_server", "f.oid")}""",
-    "publication": """
-        SELECT '', p.pubname, concat_ws(' ', p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete) FROM pg_publication p""",
-}
-_RELATION_KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
-
-# The server writes an expression back differently after one round trip: ``(ARRAY['A'::character varying])::text[]`` comes
-# back as ``ARRAY[('A'::character varying)::text]``. Casts, parentheses and spaces are therefore left out of digests.
-_CAST = re.compile(
-    r'::(?:"[^"]+"|[\w.]+)(?: varying| precision| with(?:out)? time zone)?(?:\(\d+(?:,\s?-?\d+)?\))?(?:\[\])*'
-)
-_NOISE = re.compile(r"[()\s]+")
-
-
-def objects(connection: Connection, schemas: Sequence[str] = ()) -> list[SchemaObject]:
-    """Return everything in the schema that has a definition, in ``schemas`` or in all."""
-    queries = _OBJECTS if schemas else {**_OBJECTS, **_GLOBAL_OBJECTS}
-    found = [
-        _object(kind, schema, name, definition or "")
-        for kind, query in queries.items()
-        for schema, name, definition in connection.execute(query).fetchall()
-        if not schemas or schema in schemas
-    ]
-    return sorted(found, key=lambda item: (item.kind, item.name))
-
-
-def _object(kind: str, schema: str, name: str, definition: str) -> SchemaObject:
-    if kind == "relation":
-        kind = _RELATION_KINDS[definition[0]]
-    if kind != "function":
-        definition = _NOISE.sub("", _CAST.sub("", definition))
-    label = ".".join(part for part in (schema, name) if part)
-    return SchemaObject(kind=kind, name=label, digest=hashlib.sha256(definition.encode()).hexdigest()[:16])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from erp_backup.core.errors import (
@@ -33,7 +33,7 @@ _HARMLESS = re.compile(r'unrecognized configuration parameter "(?:transaction_ti
 
 
 def candidates(name: str, directories: Sequence[Path], major: int) -> list[Path]:
-    """Return where ``name`` is installed: the given folders, the server's version's, PATH, then every other version's."""
+    """Return where ``name`` is installed: the given folders, the server's version's, PATH, then all other versions'."""
     versions = [major, *(other for other in _MAJORS if other != major)]
     versioned = [Path(pattern.format(major=version)) for version in versions for pattern in _VERSIONED]
     on_path = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
@@ -53,47 +53,75 @@ def version_of(runner: ProcessRunner, path: Path) -> tuple[int, str]:
 
 
 def choose(runner: ProcessRunner, name: str, directories: Sequence[Path], major: int) -> tuple[Path, str]:
-    """Return the program ``name`` for a server (or archive) of ``major``, and its version: the same major, or the next newer.
+    """Return the program ``name`` for a server (or archive) of ``major``, and its version.
 
-    Raises ProgramMissingError where there is none, VersionError where all are older.
+    That is one of the same major version, or of the next newer one. Raises ProgramMissingError where there is none,
+    VersionError where all are older, ProgramError where none of them runs.
     """
-    versions: list[tuple[int, Path, str]] = []
-    for path in candidates(name, directories, major):
-        found, version = version_of(runner, path)
+    usable: list[tuple[int, Path, str]] = []
+    for found, path, version in _installed(runner, name, directories, major):
         if found == major:
             return path, version
-        versions.append((found, path, version))
-    if not versions:
-        raise ProgramMissingError(
-            f"{name} is not installed.", remedy=f"Install it: apt-get install postgresql-client-{major}"
-        )
-    newer = sorted(entry for entry in versions if entry[0] > major)
+        usable.append((found, path, version))
+    newer = sorted(entry for entry in usable if entry[0] > major)
     if not newer:
-        oldest = ", ".join(version for _major, _path, version in versions)
+        known = ", ".join(dict.fromkeys(version for _major, _path, version in usable))
         raise VersionError(
-            f"{name} {oldest} is older than the server ({major}) and would not dump or restore it.",
+            f"{name} {known} is older than the server ({major}) and would not dump or restore it.",
             remedy=f"Install the server's own: apt-get install postgresql-client-{major}",
         )
     return newer[0][1], newer[0][2]
+
+
+def newest(runner: ProcessRunner, name: str, directories: Sequence[Path]) -> tuple[Path, str]:
+    """Return the newest program ``name`` and its version: it reads every archive. Raises as :func:`choose` does."""
+    _major, path, version = max(_installed(runner, name, directories, 0), key=lambda entry: entry[0])
+    return path, version
+
+
+def _installed(
+    runner: ProcessRunner, name: str, directories: Sequence[Path], major: int
+) -> Iterator[tuple[int, Path, str]]:
+    """Yield major version, path and version of each that runs; one that does not is passed over for those that do."""
+    paths = candidates(name, directories, major)
+    if not paths:
+        package = f"postgresql-client-{major}" if major else "postgresql-client"
+        raise ProgramMissingError(f"{name} is not installed.", remedy=f"Install it: apt-get install {package}")
+    broken: list[ProgramError] = []
+    for path in paths:
+        try:
+            found, version = version_of(runner, path)
+        except ProgramError as error:
+            broken.append(error)
+        else:
+            yield found, path, version
+    if len(broken) == len(paths):
+        raise broken[0]
 
 
 def dump_arguments(
     *,
     kind: str,
     format_name: str,
+    encoding: str,
     snapshot: str,
     lock_timeout: float,
     excluded: Iterable[str],
     schemas: Iterable[str],
     connection: str,
 ) -> tuple[str, ...]:
-    """Return pg_dump's arguments. ``excluded`` and ``schemas`` are exact patterns (see :func:`exact`)."""
+    """Return pg_dump's arguments. ``excluded`` and ``schemas`` are exact patterns (see :func:`exact`).
+
+    ``encoding`` is the database's own: bytes that a database without an encoding holds are then taken as they are.
+    """
     arguments = [
         "--format=custom" if format_name == "custom" else "--format=plain",
         f"--snapshot={snapshot}",
         f"--lock-wait-timeout={int(lock_timeout * 1000)}",
         "--no-password",
-        "--encoding=UTF8",
+        f"--encoding={encoding}",
+        # A copy that subscribed would take over the original's changes, and could not even be dropped.
+        "--no-subscriptions",
     ]
     if format_name == "custom":
         arguments.append("--compress=0")
@@ -110,9 +138,13 @@ def exact(*names: str) -> str:
 
 
 def restore_arguments(*, jobs: int, connection: str, path: Path) -> tuple[str, ...]:
-    """Return pg_restore's arguments for a scratch database: no owners, no grants, every error reported."""
+    """Return pg_restore's arguments for a scratch database: every error reported, nothing of this server in it.
+
+    Owners, grants and tablespaces are the server's, and a copy has its own; subscriptions would draw changes into it.
+    """
     parallel = (f"--jobs={jobs}",) if jobs > 1 else ()
-    return ("--no-owner", "--no-privileges", "--no-password", *parallel, f"--dbname={connection}", str(path))
+    without = ("--no-owner", "--no-privileges", "--no-tablespaces", "--no-subscriptions", "--no-password")
+    return (*without, *parallel, f"--dbname={connection}", str(path))
 
 
 def psql_arguments(*, connection: str, path: Path) -> tuple[str, ...]:

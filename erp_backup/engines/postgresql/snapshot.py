@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any
 
 import psycopg
 from django.db import connections, transaction
-from psycopg import sql
 
-from erp_backup.core.errors import LockedError, ProgramError
-from erp_backup.core.figures import Figures, TableFigure
+from erp_backup.core.errors import ProgramError
+from erp_backup.core.figures import Figures
 from erp_backup.core.manifest import DatabaseFacts
 from erp_backup.core.process import Command, base_environment
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Database, DumpRequest, ProcessDatabase, Snapshot, Tools
 from erp_backup.engines.orm import temporary_alias
-from erp_backup.engines.postgresql import catalog, measuring, programs
+from erp_backup.engines.postgresql import catalog, definitions, measuring, programs
 from erp_backup.engines.postgresql.catalog import Table
 from erp_backup.engines.postgresql.connecting import (
+    LIMITS,
     SESSION,
     Connection,
     connect,
@@ -31,80 +31,87 @@ from erp_backup.engines.postgresql.connecting import (
     program_environment,
     write_passfile,
 )
-
-_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_UNCHANGED_TRIES = 5  # a table made or dropped between list and lock makes us begin anew
+from erp_backup.engines.postgresql.exporting import BEGIN, Exported, export, lock_statements
 
 
 @dataclass(slots=True, kw_only=True)
 class PostgreSQLSnapshot(Snapshot):
-    """Holds the exporting transaction and the sessions that measure in it."""
+    """Holds the exported view and the sessions that measure in it."""
 
     database: Database
     tools: Tools
     request: DumpRequest
     folder: Folder
     facts: DatabaseFacts
-    taken_at: datetime
-    identifier: str
-    tables: list[Table]
+    exported: Exported
     sessions: list[Connection] = field(repr=False)
+    gauge: measuring.Gauge = field(repr=False)
+    taken_at: datetime = field(init=False)
     not_included: tuple[str, ...] = ()
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _streams: list[Iterator[bytes]] = field(default_factory=list, repr=False)
+    _orm_lines: list[Connection] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        self.taken_at = self.exported.taken_at
 
     @property
-    def _excluded(self) -> list[Table]:
-        return [table for table in self.tables if is_excluded(table, self.request.excluded_tables)]
+    def _tables(self) -> list[Table]:
+        return [table for table in self.exported.relations if not table.is_partitioned]
 
     @property
-    def _measured(self) -> list[Table]:
-        excluded = {table.oid for table in self._excluded}
-        return [table for table in self.tables if table.oid not in excluded]
+    def excluded(self) -> list[Table]:
+        """The tables whose rows stay out of the archive."""
+        return [table for table in self._tables if is_excluded(table, self.request.excluded_tables)]
 
     def dump(self) -> Iterator[bytes]:
-        """Start pg_dump in this snapshot; it has its locks when this returns. Raises LockedError, ProgramError and kin."""
+        """Start pg_dump in this snapshot. Raises LockedError, ProgramError and kin."""
         path, _version = programs.choose(self.tools.runner, "pg_dump", self.tools.program_dirs, self.facts.major)
         passfile = self.folder.path / "passfile"
         values = parameters(self.database.settings)
         write_passfile(values, passfile)
         environment, connection = program_environment(values, base_environment(), passfile)
-        arguments = programs.dump_arguments(
+        command = Command(
+            argv=(str(path), *self._dump_arguments(connection)),
+            env=environment,
+            package=f"postgresql-client-{self.facts.major}",
+        )
+        stream = _explained(self.tools.runner.stream(command, idle_limit=self.tools.idle_limit, stop=self._stop))
+        self._streams.append(stream)
+        # pg_dump has all of its locks when its first byte comes.
+        return _after(next(stream, b""), stream)
+
+    def _dump_arguments(self, connection: str) -> tuple[str, ...]:
+        return programs.dump_arguments(
             kind=self.request.kind,
             format_name=self.request.format,
-            snapshot=self.identifier,
+            encoding=self.facts.encoding,
+            snapshot=self.exported.identifier,
             lock_timeout=self.tools.lock_timeout,
-            excluded=[programs.exact(table.schema, table.name) for table in self._excluded],
+            excluded=[programs.exact(table.schema, table.name) for table in self.excluded],
             schemas=[programs.exact(schema) for schema in self.request.schemas],
             connection=connection,
         )
-        command = Command(
-            argv=(str(path), *arguments), env=environment, package=f"postgresql-client-{self.facts.major}"
-        )
-        chunks = _explained(self.tools.runner.stream(command, idle_limit=self.tools.idle_limit))
-        first = next(chunks, b"")
-        return _after(first, chunks)
 
     def figures(self) -> Figures:
-        """Measure everything in this snapshot, on all sessions."""
-        main, name = self.sessions[0], self.database.name
-        with errors_in_words(name):
-            schemas = self.request.schemas
-            excluded = frozenset(table.label for table in self._excluded)
-            objects = tuple(catalog.objects(main, schemas))
-            found_sequences = tuple(catalog.sequences(main, schemas, excluded))
-            applied = catalog.migrations(main, self._measured)
-            installed = {} if schemas else catalog.extensions(main)
-            large = None if schemas else measuring.measure_large_objects(main)
-        tables = measuring.measure_tables(self.sessions, self._measured, lambda table: table.columns, name)
-        # The archive holds excluded tables without rows, and so will every copy restored from it.
-        tables += [
-            TableFigure(schema=table.schema, name=table.name, columns=table.columns, rows=0, fingerprint="0")
-            for table in self._excluded
-        ]
+        """Measure everything that the archive will hold in this snapshot, on all sessions."""
+        empty = {table.oid for table in (self._tables if self.request.kind == "schema" else self.excluded)}
+        measured = [table for table in self._tables if table.oid not in empty]
+        whole = not self.request.schemas
+        with self.gauge.busy() as session:
+            objects = tuple(definitions.objects(session, self.request.schemas))
+            sequences = catalog.with_column_maxima(session, self.exported.sequences)
+            applied = catalog.migrations(session, measured)
+            extensions = catalog.extensions(session) if whole else {}
+            has_large = whole and self.request.kind != "schema"
+            large = measuring.measure_large_objects(session) if has_large else None
+        tables = self.gauge.tables(measured, lambda table: table.columns)
+        tables += [measuring.without_rows(table) for table in self._tables if table.oid in empty]
         return Figures(
             tables=tuple(tables),
-            sequences=found_sequences,
+            sequences=sequences,
             objects=objects,
-            extensions=installed,
+            extensions=extensions,
             migrations=applied,
             large_objects=large,
         )
@@ -120,32 +127,44 @@ class PostgreSQLSnapshot(Snapshot):
         settings = {**self.database.settings, "OPTIONS": options}
         with temporary_alias(settings, purpose="snapshot") as alias, errors_in_words(self.database.name):
             connections[alias].ensure_connection()
+            self._orm_lines.append(connections[alias].connection)
             with transaction.atomic(using=alias):
-                for statement in self._binding_sql():
+                for statement in self.binding_sql():
                     connections[alias].connection.execute(statement)
                 yield alias
 
     def process_settings(self) -> ProcessDatabase:
         """Return how another process joins this snapshot."""
-        settings: dict[str, Any] = {**self.database.settings}
-        return ProcessDatabase(settings=settings, initial_sql=(_BEGIN, *self._binding_sql()))
+        return ProcessDatabase(settings={**self.database.settings}, initial_sql=(BEGIN, *self.binding_sql()))
 
-    def _binding_sql(self) -> tuple[str, ...]:
-        """The statements that make a transaction see this snapshot and never wait for a lock behind somebody's DDL."""
+    def binding_sql(self) -> tuple[str, ...]:
+        """Return the statements that make a transaction see this snapshot and read on, whatever others do.
+
+        All locks are taken at once: later they would queue behind somebody's waiting DDL.
+        """
+        names = ", ".join(f"'{name}'" for name in LIMITS)
         return (
-            f"SET TRANSACTION SNAPSHOT '{self.identifier}'",
+            f"SET TRANSACTION SNAPSHOT '{self.exported.identifier}'",
             "SET TRANSACTION READ ONLY",
-            f"SET LOCAL lock_timeout = {int(self.tools.lock_timeout * 1000)}",
-            "SET LOCAL idle_in_transaction_session_timeout = 0",
+            f"SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ({names})",
             f"SET LOCAL row_security = {SESSION['row_security']}",
-            *_lock_statements(self.tables),
+            f"SET LOCAL lock_timeout = {round(self.tools.lock_timeout * 1000)}",
+            *lock_statements(self.exported.relations),
         )
 
     def cancel(self) -> None:
-        """Stop figures that are being measured by other threads."""
-        for session in self.sessions:
-            with contextlib.suppress(psycopg.Error):
-                session.cancel_safe(timeout=5)
+        """Stop pg_dump and the figures, whichever threads wait for them; cut the lines of a server that is stuck."""
+        self._stop.set()
+        if not self.gauge.stop():
+            for line in self._orm_lines:
+                measuring.cut(line)
+
+    def end(self) -> None:
+        """End a pg_dump whose output nobody reads any more."""
+        self._stop.set()
+        for stream in self._streams:
+            with contextlib.suppress(ValueError):  # somebody is just reading it, and will be told to stop
+                stream.close()  # type: ignore[attr-defined]  # they are generators
 
 
 def is_excluded(table: Table, patterns: Sequence[str]) -> bool:
@@ -153,15 +172,10 @@ def is_excluded(table: Table, patterns: Sequence[str]) -> bool:
 
     A partitioned table's name excludes all its partitions.
     """
-    names = {table.name, table.label, *((table.root, f"{table.schema}.{table.root}") if table.root else ())}
-    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-
-def _lock_statements(tables: Sequence[Table]) -> tuple[str, ...]:
-    if not tables:
-        return ()
-    names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in tables)
-    return (sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names).as_string(),)
+    owned = [(table.schema, table.name), *table.ancestors]
+    names = {name for _schema, name in owned} | {f"{schema}.{name}" for schema, name in owned}
+    # A bracket is a bracket; fnmatch would take it for the beginning of a range.
+    return any(fnmatchcase(name, pattern.replace("[", "[[]")) for name in names for pattern in patterns)
 
 
 def _explained(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -183,84 +197,52 @@ def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 def open_snapshot(
     database: Database, tools: Tools, request: DumpRequest, folder: Folder, facts: DatabaseFacts
 ) -> Iterator[PostgreSQLSnapshot]:
-    """Lock every table, export a snapshot, join the measuring sessions to it. Raises LockedError when a lock is not to be had."""
+    """Lock every table, export a snapshot, join the measuring sessions to it. Raises LockedError without the locks."""
     with contextlib.ExitStack() as stack:
         exporter = connect(database.settings, purpose="snapshot")
         stack.callback(exporter.close)
-        with errors_in_words(database.name):
-            tables, identifier = _export(exporter, request, tools)
+        sessions: list[Connection] = []
         snapshot = PostgreSQLSnapshot(
             database=database,
             tools=tools,
             request=request,
             folder=folder,
             facts=facts,
-            taken_at=_snapshot_time(exporter, database.name),
-            identifier=identifier,
-            tables=tables,
-            sessions=[],
+            exported=export(exporter, database.name, request.schemas, tools.lock_timeout),
+            sessions=sessions,
+            gauge=measuring.Gauge(sessions, database.name),
         )
         snapshot.not_included = describe_left_out(exporter, snapshot)
+        stack.callback(snapshot.end)
         for _ in range(max(1, tools.jobs)):
-            session = connect(database.settings, purpose="figures")
-            stack.callback(session.close)
-            snapshot.sessions.append(session)
+            sessions.append(connect(database.settings, purpose="figures"))
+            stack.callback(sessions[-1].close)
             with errors_in_words(database.name):
-                session.execute(_BEGIN)
-                for statement in snapshot._binding_sql():  # noqa: SLF001 - the class is this module's
-                    session.execute(statement)
+                for statement in (BEGIN, *snapshot.binding_sql()):
+                    sessions[-1].execute(statement)
         yield snapshot
 
 
-def _export(exporter: Connection, request: DumpRequest, tools: Tools) -> tuple[list[Table], str]:
-    """Locks come before the snapshot: a TRUNCATE in between would empty dump and figures alike, and both would agree."""
-    for _ in range(_UNCHANGED_TRIES):
-        listed = catalog.tables(exporter, request.schemas)
-        exporter.execute(_BEGIN)
-        exporter.execute(f"SET LOCAL lock_timeout = {int(tools.lock_timeout * 1000)}")
-        try:
-            for statement in _lock_statements(listed):
-                exporter.execute(statement)
-        except psycopg.errors.UndefinedTable:
-            exporter.execute("ROLLBACK")
-            continue
-        row = exporter.execute("SELECT pg_export_snapshot()").fetchone()
-        seen = catalog.tables(exporter, request.schemas)
-        if row is not None and _identity(seen) == _identity(listed):
-            return seen, row[0]
-        exporter.execute("ROLLBACK")
-    raise LockedError(
-        "Tables are being made and dropped all the time: no stable set could be locked.",
-        remedy="Run it again when the migration or job that makes them has ended.",
-    )
-
-
-def _identity(tables: Sequence[Table]) -> list[tuple[int, str, tuple[str, ...]]]:
-    return [(table.oid, table.label, table.columns) for table in tables]
-
-
-def _snapshot_time(exporter: Connection, name: str) -> datetime:
-    """The server's time at the start of the exporting transaction: what "now" means to every model check."""
-    with errors_in_words(name):
-        row = exporter.execute("SELECT transaction_timestamp()").fetchone()
-    assert row is not None  # noqa: S101 - one row by construction; mypy must know
-    at: datetime = row[0]
-    return at
-
-
 _LEFT_OUT = """
-SELECT CASE c.relkind WHEN 'f' THEN 'rows of foreign table ' ELSE 'temporary ' END || c.oid::regclass::text
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'f' AND n.nspname !~ '^pg_' ORDER BY 1
+SELECT n.nspname, 'rows of foreign table ' || c.oid::regclass::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'f'
+UNION ALL
+SELECT '', 'subscription ' || quote_ident(s.subname) FROM pg_subscription s
+JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
+ORDER BY 1, 2
 """
 
 
 def describe_left_out(exporter: Connection, snapshot: PostgreSQLSnapshot) -> tuple[str, ...]:
     """Return, in words, what the archive will deliberately lack."""
+    request = snapshot.request
     with errors_in_words(snapshot.database.name):
-        foreign = [text for (text,) in exporter.execute(_LEFT_OUT).fetchall()]
-    excluded = [
-        f"rows of {table.label}" for table in snapshot.tables if is_excluded(table, snapshot.request.excluded_tables)
-    ]
-    only = [f"everything outside the schemas {', '.join(snapshot.request.schemas)}"] if snapshot.request.schemas else []
-    return (*only, *excluded, *foreign, "roles, tablespaces and other databases of the server")
+        others = [
+            text
+            for schema, text in exporter.execute(_LEFT_OUT).fetchall()
+            if not request.schemas or schema in request.schemas
+        ]
+    kinds = {"schema": ["all rows"], "data": ["the schema: tables, indexes, constraints and all other definitions"]}
+    only = [f"everything outside the schemas {', '.join(request.schemas)}"] if request.schemas else []
+    rows = [f"rows of {table.label}" for table in snapshot.excluded]
+    return (*only, *kinds.get(request.kind, ()), *rows, *others, "roles, tablespaces and other databases of the server")

@@ -20,6 +20,7 @@ _HEADER_SIZE = 100
 _LARGEST_PAGE = 65536  # written as 1
 _COMMIT = re.compile(rb"\s*(?:--[^\n]*\n\s*)*(?:COMMIT|END)(?:\s+TRANSACTION)?\s*;", re.IGNORECASE)
 _BEGIN = re.compile(rb"\s*(?:--[^\n]*\n\s*)*BEGIN\b", re.IGNORECASE)
+_CONTENT = re.compile(rb"\s*(?:--[^\n]*\n\s*)*(?:BEGIN|CREATE|INSERT)\b", re.IGNORECASE)
 
 
 def require_whole(path: Path) -> None:
@@ -49,15 +50,16 @@ def require_sound(path: Path) -> None:
 
 
 def require_whole_sql(path: Path) -> None:
-    """Raise CorruptError unless the dump holds statements; a transaction that it begins must end with the last."""
-    first = last = b""
-    has_begun = False
+    """Raise CorruptError unless the dump has content; a transaction that it begins must end with the last statement."""
+    last = b""
+    has_begun = has_content = False
     with path.open("rb") as file:
         for statement in statements(file):
-            first, last = first or statement, statement
+            last = statement
             has_begun = has_begun or bool(_BEGIN.match(statement))
-    if not first:
-        raise CorruptError(f"{path.name} holds no SQL statement.")
+            has_content = has_content or bool(_CONTENT.match(statement))
+    if not has_content:
+        raise CorruptError(f"{path.name} is no SQL dump: nothing in it creates or inserts anything.")
     if not last.endswith(b";") or (has_begun and not _COMMIT.fullmatch(last)):
         raise CorruptError(f"{path.name} is cut off: its last statement is not the end of its transaction.")
 

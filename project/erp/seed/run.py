@@ -31,6 +31,7 @@ from project.erp.models import (
     Warehouse,
 )
 from project.erp.seed import files, goods, movements, people
+from project.erp.seed.bulk import bulk_load
 from project.erp.seed.orders import LINE_COLUMNS, ORDER_COLUMNS
 from project.erp.seed.plan import Plan
 from project.erp.seed.writers import write_rows
@@ -66,25 +67,12 @@ def empty(using: str) -> None:
 def fill(plan: Plan, *, using: str, report: Report) -> None:
     """Write everything the plan asks for into the empty demo, all or nothing."""
     connection = connections[using]
-    with transaction.atomic(using=using):
-        if connection.vendor == "postgresql":
-            _prepare_postgresql(connection)
+    with transaction.atomic(using=using), bulk_load(connection, erp_models()):
         _people(connection, plan, report)
         facts = _goods(connection, plan, report)
         _movements(connection, plan, facts, report)
         write_rows(connection, Attachment, files.COLUMNS, files.rows(plan, using))
         _finish(connection)
-
-
-def _prepare_postgresql(connection: BaseDatabaseWrapper) -> None:
-    """Have foreign keys checked after each statement, each by an index.
-
-    Put off to the commit, millions of checks would pile up. And the server plans a check once, while the tables are
-    still small: it would then read them from end to end for every row to come.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        cursor.execute("SET LOCAL enable_seqscan = off")
 
 
 def _people(connection: BaseDatabaseWrapper, plan: Plan, report: Report) -> None:
@@ -136,7 +124,7 @@ def _movements(connection: BaseDatabaseWrapper, plan: Plan, facts: goods.ItemFac
 
 
 def _finish(connection: BaseDatabaseWrapper) -> None:
-    """Bring the items' stock, the sequences and the planner's statistics up to date."""
+    """Bring the items' stock and the sequences up to date."""
     levels = StockLevel.objects.filter(item=models.OuterRef("pk")).order_by().values("item")
     known = models.Subquery(levels.values(sum=models.Sum("quantity")))
     # Rounded, because SQLite adds decimals up as floating point numbers.
@@ -145,5 +133,3 @@ def _finish(connection: BaseDatabaseWrapper) -> None:
     with connection.cursor() as cursor:
         for statement in connection.ops.sequence_reset_sql(no_style(), erp_models()):
             cursor.execute(statement)
-        if connection.vendor == "postgresql":
-            cursor.execute("ANALYZE")

@@ -67,10 +67,11 @@ class Command(BaseCommand):
         )
         if not is_empty(database):
             self._empty(database, flush=flush, interactive=interactive)
-        fill(plan, using=database, report=self.stdout.write)
+        report = self.stdout.write if options["verbosity"] else _say_nothing
+        fill(plan, using=database, report=report)
         known = f"the password in ${admin_password_env}" if admin_password_env else f"password {DEMO_PASSWORD!r}"
         warning = "" if admin_password_env else " (for a demo only: change it where others can reach it)"
-        self.stdout.write(self.style.SUCCESS(f"Log in as {ADMIN_EMAIL} with {known}{warning}."))
+        report(self.style.SUCCESS(f"Log in as {ADMIN_EMAIL} with {known}{warning}."))
 
     def _empty(self, database: str, *, flush: bool, interactive: bool) -> None:
         if not flush:
@@ -85,6 +86,10 @@ class Command(BaseCommand):
         answer = input(f"This deletes all data of the ERP. Type the database's name ({name}) to go on: ")
         if answer != name:
             raise CommandError("Nothing was deleted: that is not the database's name.")
+
+
+def _say_nothing(_message: str) -> None:
+    """Keep quiet, as --verbosity=0 asks."""
 
 
 def _password_hash(variable: str | None) -> str:

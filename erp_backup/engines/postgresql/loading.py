@@ -1,0 +1,92 @@
+"""Restoring a dump into a scratch database with PostgreSQL's own programs, and understanding what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from erp_backup.core.errors import ProgramError
+from erp_backup.core.manifest import Manifest
+from erp_backup.core.process import Command, Completed, base_environment
+from erp_backup.core.workspace import Folder
+from erp_backup.engines.base import LoadReport, Tools
+from erp_backup.engines.postgresql import programs
+from erp_backup.engines.postgresql.connecting import (
+    LIMITS,
+    option_text,
+    parameters,
+    program_environment,
+    write_passfile,
+)
+
+# The copy is thrown away: it need not survive a crash of the server, but its indexes are to be built quickly. What a
+# role is limited by does not count here.
+_OPTIONS = {
+    "synchronous_commit": "off",
+    "maintenance_work_mem": "256MB",
+    "default_transaction_read_only": "off",
+    "statement_timeout": LIMITS["statement_timeout"],
+    "lock_timeout": LIMITS["lock_timeout"],
+}
+_ENDED = {0, 1, 3}  # well, with errors, and (psql) with an error in a script; anything else is a failure of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loader:
+    """Loads dumps into one database (``settings``, a Django entry) of a server of version ``major``."""
+
+    settings: Mapping[str, Any] = field(repr=False)
+    tools: Tools
+    folder: Folder
+    major: int
+
+    def load(self, path: Path, manifest: Manifest) -> LoadReport:
+        """Restore with pg_restore, or psql for a plain archive that we signed.
+
+        Raises ProgramError and its kin when it could not be tried: a lost server or a full disk says nothing about the
+        archive. What is wrong with the archive is in the report.
+        """
+        # Money is written as the database's own setting says, and read back as the session's.
+        monetary = [value for value in manifest.database.settings if value.startswith("lc_monetary=")]
+        options = {**_OPTIONS, **dict(value.split("=", 1) for value in monetary)}
+        environment, connection = self._environment(options)
+        program, arguments = self._program(path, manifest, connection)
+        command = Command(argv=(str(program), *arguments), env=environment, package=f"postgresql-client-{self.major}")
+        return _judge(program.name, self.tools.runner.run(command, check=False))
+
+    def _environment(self, options: Mapping[str, str]) -> tuple[dict[str, str], str]:
+        values = parameters(self.settings)
+        passfile = self.folder.path / "passfile"
+        write_passfile(values, passfile)
+        environment, connection = program_environment(values, base_environment(), passfile)
+        ours = [option_text(name, value) for name, value in options.items()]
+        environment["PGOPTIONS"] = " ".join([environment.get("PGOPTIONS", ""), *ours]).strip()
+        return environment, connection
+
+    def _program(self, path: Path, manifest: Manifest, connection: str) -> tuple[Path, tuple[str, ...]]:
+        made_by = int(manifest.tools.get("pg_dump", "0").split(".")[0] or 0)
+        name = "pg_restore" if manifest.format == "custom" else "psql"
+        program, _version = programs.choose(self.tools.runner, name, self.tools.program_dirs, max(self.major, made_by))
+        if name == "psql":
+            return program, programs.psql_arguments(connection=connection, path=path)
+        return program, programs.restore_arguments(jobs=self.tools.jobs, connection=connection, path=path)
+
+
+def _judge(name: str, completed: Completed) -> LoadReport:
+    """Tell what is wrong with the archive (the report) from what kept it from being loaded (raised)."""
+    report = programs.report_of(completed.stderr)
+    said = "\n".join(report.errors) if completed.status in _ENDED else completed.stderr
+    error = ProgramError(
+        f"{name} failed with status {completed.status}: {programs.last_line(completed.stderr)}.",
+        program=name,
+        status=completed.status,
+        stderr=said,
+    )
+    reason = programs.explain(error)
+    if reason is not error:
+        raise reason from error
+    if completed.status not in _ENDED or (completed.status != 0 and report == LoadReport()):
+        raise error
+    return report
