@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
@@ -31,20 +32,58 @@ def compare_figures(
 
     ``same_major`` says whether both servers are of one major version: definitions are spelled differently by different
     ones, so across versions only the presence of schema objects is compared. ``data`` and ``schema`` say what the
-    archive holds.
+    archive holds. Digests made in different ways are not compared, and that is a finding.
     """
     findings: list[Finding] = []
     if data:
-        findings += compare_tables(expected.tables, found.tables)
+        findings += _other_method("fingerprint", "content", expected, found)
+        findings += compare_tables(*_comparable_tables(expected, found))
         findings += compare_large_objects(expected.large_objects, found.large_objects)
         findings += compare_sequences(expected.sequences, found.sequences)
         findings += compare_migrations(expected.migrations, found.migrations)
     else:
         findings += _names_of_tables(expected.tables, found.tables)
     if schema:
-        findings += compare_objects(expected.objects, found.objects, same_major=same_major)
+        other_method = _other_method("definition", "definitions", expected, found)
+        findings += other_method
+        findings += [] if same_major else [_OTHER_MAJOR]
+        findings += compare_objects(expected.objects, found.objects, same_major=same_major and not other_method)
         findings += compare_extensions(expected.extensions, found.extensions)
     return findings
+
+
+_OTHER_MAJOR = Finding(
+    kind="schema",
+    subject="definitions",
+    message="The server is of another major version, which spells definitions otherwise: only names were compared.",
+    severity=Severity.NOTE,
+)
+
+
+def _other_method(method: str, subject: str, expected: Figures, found: Figures) -> list[Finding]:
+    """A digest proves something only beside one that was made in the same way."""
+    before, now = expected.methods.get(method, ""), found.methods.get(method, "")
+    if before == now:
+        return []
+    return [
+        Finding(
+            kind="method",
+            subject=subject,
+            expected=before,
+            found=now,
+            message="This version digests otherwise: not compared. Verify with the version that made the backup.",
+            severity=Severity.UNVERIFIED,
+        )
+    ]
+
+
+def _comparable_tables(expected: Figures, found: Figures) -> tuple[list[TableFigure], list[TableFigure]]:
+    """The tables of both sides, their fingerprints left out where they were made in different ways."""
+    sides = list(expected.tables), list(found.tables)
+    if expected.methods.get("fingerprint") == found.methods.get("fingerprint"):
+        return sides
+    before, now = ([replace(table, fingerprint="") for table in side] for side in sides)
+    return before, now
 
 
 def _table_key(table: TableFigure) -> tuple[str, str]:
@@ -132,7 +171,15 @@ def _compare_sequence(expected: SequenceFigure, found: SequenceFigure) -> Iterat
             expected=f"beyond {found.column_max}",
             found=f"at {found.last_value}",
             message=f"The next value would collide with a row of {found.table}.{found.column}.",
-            severity=Severity.SOURCE if expected.is_behind else Severity.FAILED,
+            severity=Severity.SOURCE if expected.is_behind and not _is_before(found, expected) else Severity.FAILED,
+        )
+    elif (wanted := _purpose(expected)) != (purpose := _purpose(found)):
+        yield Finding(
+            kind="sequence",
+            subject=expected.label,
+            expected=wanted,
+            found=purpose,
+            message="It counts otherwise, or for another column.",
         )
     elif _is_before(found, expected):
         yield Finding(
@@ -142,6 +189,11 @@ def _compare_sequence(expected: SequenceFigure, found: SequenceFigure) -> Iterat
             found=f"at {found.last_value}",
             message="Numbers that were already given out would be given out again.",
         )
+
+
+def _purpose(sequence: SequenceFigure) -> str:
+    feeds = f" for {sequence.table}.{sequence.column}" if sequence.column else ""
+    return f"in steps of {sequence.increment}{feeds}"
 
 
 def _is_before(found: SequenceFigure, expected: SequenceFigure) -> bool:
@@ -307,9 +359,10 @@ def _failed_measurement(expected: Measurement, found: Measurement) -> Finding:
 def _same_number(left: str, right: str) -> bool:
     """Compare two figures as decimals, so that ``1.50`` equals ``1.5``; anything else compares as text."""
     try:
-        return Decimal(left) == Decimal(right)
+        # A NaN does not equal itself as a decimal.
+        return left == right or Decimal(left) == Decimal(right)
     except InvalidOperation:
-        return left == right
+        return False
 
 
 def _compare_number(expected: Measurement, found: Measurement) -> Iterator[Finding]:

@@ -81,6 +81,8 @@ class Figures:
     objects: tuple[SchemaObject, ...] = ()
     extensions: dict[str, str] = field(default_factory=dict)  # name -> version
     migrations: tuple[str, ...] = ()  # "app.0001_name", as applied, in order of their ids
+    # How content and definitions were digested; digests made in different ways cannot be compared.
+    methods: dict[str, str] = field(default_factory=dict)  # "fingerprint", "definition" -> name and version
     large_objects: TableFigure | None = None  # all large objects together, where there are any
 
 

@@ -158,6 +158,9 @@ class Engine(ABC):
 
     # What do manifests call it? Django's ``connection.vendor``.
     vendor: ClassVar[str]
+    # How does it digest content ("fingerprint") and definitions ("definition")? A new name whenever the digest of
+    # something unchanged would come out otherwise: digests made in different ways are never compared.
+    methods: ClassVar[Mapping[str, str]]
     # Which formats can it dump? The first is the default.
     formats: ClassVar[tuple[str, ...]]
     # Which file suffix has each format?
@@ -195,7 +198,7 @@ class Engine(ABC):
 
     @abstractmethod
     def scratch(self, facts: DatabaseFacts, folder: Folder) -> AbstractContextManager[Scratch]:
-        """Create an empty scratch database like the one of ``facts``. Raises RefusedError when the server forbids it."""
+        """Create an empty scratch database like that of ``facts``. Raises RefusedError when the server forbids it."""
 
     @abstractmethod
     def remove_orphans(self) -> list[str]:

@@ -12,12 +12,12 @@ from django.db import connections
 
 @contextlib.contextmanager
 def temporary_alias(settings: Mapping[str, Any], *, purpose: str) -> Iterator[str]:
-    """Register ``settings`` as a Django database under a new alias, for the calling thread; close and forget it afterwards.
+    """Register ``settings`` as a Django database under a new alias, for this thread; close and forget it afterwards.
 
-    The alias begins with ``erp_backup_`` and is no alias of the host's, so that no router of the host's sends anything to it.
+    The alias begins with ``erp_backup_`` and is none of the host's: no router of the host's sends anything to it.
     """
     alias = f"erp_backup_{purpose}_{secrets.token_hex(4)}"
-    template = next(iter(connections.settings.values()), {})
+    template: Mapping[str, Any] = next(iter(connections.settings.values()), {})
     completed = {**_defaults(template), **settings, "TEST": dict(template.get("TEST", {}))}
     connections.settings[alias] = completed
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from erp_backup.core.comparison import describe_value
@@ -75,17 +75,17 @@ def _facts(result: VerificationResult, manifest: Manifest) -> Iterator[str]:
 
 
 def _comparison(result: VerificationResult, manifest: Manifest, width: int) -> Iterator[str]:
-    """Yield the tables and model checks, expected beside found."""
-    yield from render(
-        ("Table", "Rows expected", "Rows found", "Fingerprint expected", "Fingerprint found", ""),
-        list(_table_rows(result, manifest)),
-        right=frozenset({1, 2}),
-        width=width,
-    )
+    """Yield the tables and model checks, expected beside found; a narrow terminal gets no digits of fingerprints."""
+    rows = list(_table_rows(result, manifest))
+    headings: Sequence[str] = ("Table", "Rows expected", "Rows found", "Fingerprint expected", "Fingerprint found", "")
+    if width < _WIDE:
+        rows = [(*row[:3], row[-1]) for row in rows]
+        headings = (*headings[:3], "Content")
+    yield from render(headings, rows, right=frozenset({1, 2}), width=width)
     if result.measurements:
         yield ""
-        rows = list(_check_rows(result, manifest))
-        yield from render(("Model check", "Expected", "Found", ""), rows, width=width)
+        checks = list(_check_rows(result, manifest))
+        yield from render(("Model check", "Expected", "Found", ""), checks, width=width)
 
 
 def _table_rows(result: VerificationResult, manifest: Manifest) -> Iterator[tuple[str, ...]]:
@@ -156,6 +156,7 @@ SAME = "="
 DIFFERENT = "DIFFERS"
 MISSING = "missing"
 _DIGITS = 8
+_WIDE = 100  # columns that both fingerprints need beside the rest
 # From least to worst, and how each is marked.
 _ORDER = [Severity.NOTE, Severity.SOURCE, Severity.UNVERIFIED, Severity.FAILED]
 _MARKS = {

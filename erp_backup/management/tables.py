@@ -15,22 +15,28 @@ def terminal_width() -> int:
 
 
 def render(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset(), width: int
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: frozenset[int] = frozenset(),
+    whole: frozenset[int] = frozenset(),
+    width: int,
 ) -> list[str]:
     """Return the lines of a table no wider than ``width``; columns in ``right`` are aligned to the right.
 
-    Where it does not fit, the widest columns that hold text are shortened with ``...``; numbers never are.
+    Where it does not fit, the widest columns that hold text are shortened with ``...``; numbers never are, nor are the
+    columns in ``whole``: a table of those may be wider.
     """
     body = [list(row) for row in rows]
     cells = [list(headings), *body]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
-    _shrink(widths, right, width - len(_GAP) * (len(headings) - 1))
+    _shrink(widths, right | whole, width - len(_GAP) * (len(headings) - 1))
     lines = [_line(headings, widths, right), _GAP.join("-" * w for w in widths)]
     return lines + [_line(row, widths, right) for row in body]
 
 
-def _shrink(widths: list[int], right: frozenset[int], available: int) -> None:
-    flexible = [column for column in range(len(widths)) if column not in right]
+def _shrink(widths: list[int], fixed: frozenset[int], available: int) -> None:
+    flexible = [column for column in range(len(widths)) if column not in fixed]
     while sum(widths) > available and flexible:
         widest = max(flexible, key=lambda column: widths[column])
         if widths[widest] <= len(_ELLIPSIS) + 5:

@@ -1,6 +1,6 @@
 """Balances: a sum per key, so that two that are swapped are two findings."""
 
-# ruff: noqa: SLF001  Model._meta is documented API of Django
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What every model check is: a name, the database it belongs to, a time limit, and something it measures."""
 
-# ruff: noqa: SLF001  Model._meta is documented API of Django
+
 
 from __future__ import annotations
 

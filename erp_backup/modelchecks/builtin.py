@@ -4,7 +4,7 @@ They look at all data, the ERP's own and Django's (sessions, the admin's log) an
 held, the copy holds.
 """
 
-# ruff: noqa: SLF001  Model._meta is documented API of Django
+
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What the product does: functions that return or raise; commands and the admin show."""

@@ -17,6 +17,7 @@ import django
 
 import erp_backup
 from erp_backup.core import manifest as manifests
+from erp_backup.core.codecs import Codec
 from erp_backup.core.errors import BackupError, LocationError, LockedError, PartialError, UsageError
 from erp_backup.core.figures import Figures, Measurement, Severity
 from erp_backup.core.manifest import ArchiveFacts, Manifest
@@ -236,7 +237,7 @@ class Attempt:
         suffix = self.engine.suffixes[self.dump.format] + "".join(codec.suffix for codec in codecs)
         return require_safe(self.request.output_name or f"{identifier}.{suffix}")
 
-    def _codecs(self) -> list[storing.Codec]:
+    def _codecs(self) -> list[Codec]:
         return self.environment.encoders(compress=self.request.compress is not False, encrypt=self.request.encrypt)
 
     def _make(self, identifier: str, archive_name: str, started_at: datetime, folder: Folder) -> BackupResult:
@@ -327,7 +328,7 @@ class Attempt:
             tools=_tools(self.engine),
             archive=measured.archive,
             recipients=config.encryption.recipients if "age" in codec_names else (),
-            figures=measured.figures,
+            figures=replace(measured.figures, methods=dict(self.engine.methods)),
             not_included=snapshot.not_included,
             excluded_tables=self.dump.excluded_tables,
             schemas=self.dump.schemas,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -154,7 +154,7 @@ class _Verification:
             report = scratch.load(dump, self._manifest)
             self.restore_milliseconds = staged + round((clock.monotonic() - begun) * 1000)
             self.findings += _load_findings(report)
-            self._compare_figures(scratch)
+            self._compare_figures(engine, scratch)
             self.reached = "restored"
             if self._asks("models") and self._manifest.has_model_checks:
                 self._compare_model_checks(scratch)
@@ -166,10 +166,11 @@ class _Verification:
                 folder.keep()
                 self.kept = scratch.how_to_look()
 
-    def _compare_figures(self, scratch: Scratch) -> None:
+    def _compare_figures(self, engine: Engine, scratch: Scratch) -> None:
         self.environment.reporter.phase("compare figures")
         manifest = self._manifest
-        self.figures = found = scratch.figures(manifest.figures)
+        found = replace(scratch.figures(manifest.figures), methods=dict(engine.methods))
+        self.figures = found
         self.findings += compare_figures(
             manifest.figures,
             found,

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, ParamSpec, cast
 
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
 
@@ -23,17 +23,18 @@ P = ParamSpec("P")
 _TRIES = 3  # SQLite waits some seconds for the other writers each time
 
 
-def _remembered(step: Callable[Concatenate[History, P], None]) -> Callable[Concatenate[History, P], None]:
+def _remembered(step: Callable[P, None]) -> Callable[P, None]:
     """Write all rows of a step or none; a busy database is tried again, any other reason is kept in ``problem``."""
 
     @functools.wraps(step)
-    def write(history: History, *args: P.args, **kwargs: P.kwargs) -> None:
+    def write(*args: P.args, **kwargs: P.kwargs) -> None:
+        history = cast("History", args[0])
         alias = router.db_for_write(Backup)
         for attempt in range(1, _TRIES + 1):
             try:
                 _refresh(alias)
                 with transaction.atomic(using=alias):
-                    step(history, *args, **kwargs)
+                    step(*args, **kwargs)
             except (DatabaseError, InterfaceError) as error:
                 if attempt < _TRIES and "locked" in str(error):
                     continue

@@ -30,7 +30,14 @@ def measure_snapshot(
     if request.kind != "full" or request.schemas:
         return ()
     checks = checks_for(database, environment.config.model_checks)
-    return _measure(environment, checks, alias, database, snapshot.taken_at, snapshot.process_settings())
+    return _measure(
+        environment,
+        checks,
+        alias=alias,
+        database=database,
+        now=snapshot.taken_at,
+        process=snapshot.process_settings(),
+    )
 
 
 def measure_scratch(environment: Environment, scratch: Scratch, manifest: Manifest) -> tuple[Measurement, ...]:
@@ -38,12 +45,20 @@ def measure_scratch(environment: Environment, scratch: Scratch, manifest: Manife
     database = manifest.database.alias
     checks = checks_for(database, environment.config.model_checks)
     with scratch.orm() as alias:
-        return _measure(environment, checks, alias, database, manifest.taken_at, scratch.process_settings())
+        return _measure(
+            environment,
+            checks,
+            alias=alias,
+            database=database,
+            now=manifest.taken_at,
+            process=scratch.process_settings(),
+        )
 
 
 def _measure(
     environment: Environment,
     checks: Sequence[ModelCheck],
+    *,
     alias: str,
     database: str,
     now: datetime,

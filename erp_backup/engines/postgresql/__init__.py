@@ -42,6 +42,9 @@ class PostgreSQL(Engine):
     """Dumps with pg_dump in an exported snapshot, restores with pg_restore into scratch databases."""
 
     vendor = "postgresql"
+    methods: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"fingerprint": "hashtextextended-sum/1", "definition": "postgresql/1"}
+    )
     formats = ("custom", "plain")
     suffixes: ClassVar[Mapping[str, str]] = MappingProxyType({"custom": "dump", "plain": "sql"})
     lists_from_head = True

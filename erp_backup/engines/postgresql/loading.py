@@ -52,9 +52,33 @@ class Loader:
         monetary = [value for value in manifest.database.settings if value.startswith("lc_monetary=")]
         options = {**_OPTIONS, **dict(value.split("=", 1) for value in monetary)}
         environment, connection = self._environment(options)
-        program, arguments = self._program(path, manifest, connection)
-        command = Command(argv=(str(program), *arguments), env=environment, package=f"postgresql-client-{self.major}")
-        return _judge(program.name, self.tools.runner.run(command, check=False))
+        program = self._program(manifest)
+        if manifest.format == "custom":
+            runs = [self._restore_arguments(section, path, connection) for section in self._sections(manifest)]
+        else:
+            runs = [programs.psql_arguments(connection=connection, path=path)]
+        package = f"postgresql-client-{self.major}"
+        reports = [self._run(Command(argv=(str(program), *run), env=environment, package=package)) for run in runs]
+        return LoadReport(
+            errors=tuple(text for report in reports for text in report.errors),
+            notes=tuple(text for report in reports for text in report.notes),
+        )
+
+    def _run(self, command: Command) -> LoadReport:
+        return _judge(command.program, self.tools.runner.run(command, check=False))
+
+    def _sections(self, manifest: Manifest) -> tuple[str, ...]:
+        """The parts to restore one after the other; an empty name is all of it.
+
+        Side by side pg_restore makes triggers and foreign keys of a partitioned table as soon as that is there, before
+        it has loaded the partitions: the triggers then fire for the rows of the archive.
+        """
+        kinds = {item.kind for item in manifest.figures.objects}
+        is_safe = kinds and "partitioned table" not in kinds
+        return ("",) if self.tools.jobs == 1 or is_safe else ("pre-data", "data", "post-data")
+
+    def _restore_arguments(self, section: str, path: Path, connection: str) -> tuple[str, ...]:
+        return programs.restore_arguments(jobs=self.tools.jobs, section=section, connection=connection, path=path)
 
     def _environment(self, options: Mapping[str, str]) -> tuple[dict[str, str], str]:
         values = parameters(self.settings)
@@ -65,13 +89,11 @@ class Loader:
         environment["PGOPTIONS"] = " ".join([environment.get("PGOPTIONS", ""), *ours]).strip()
         return environment, connection
 
-    def _program(self, path: Path, manifest: Manifest, connection: str) -> tuple[Path, tuple[str, ...]]:
+    def _program(self, manifest: Manifest) -> Path:
         made_by = int(manifest.tools.get("pg_dump", "0").split(".")[0] or 0)
         name = "pg_restore" if manifest.format == "custom" else "psql"
-        program, _version = programs.choose(self.tools.runner, name, self.tools.program_dirs, max(self.major, made_by))
-        if name == "psql":
-            return program, programs.psql_arguments(connection=connection, path=path)
-        return program, programs.restore_arguments(jobs=self.tools.jobs, connection=connection, path=path)
+        wanted = max(self.major, made_by)
+        return programs.choose(self.tools.runner, name, self.tools.program_dirs, wanted)[0]
 
 
 def _judge(name: str, completed: Completed) -> LoadReport:

@@ -137,14 +137,15 @@ def exact(*names: str) -> str:
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def restore_arguments(*, jobs: int, connection: str, path: Path) -> tuple[str, ...]:
+def restore_arguments(*, jobs: int, section: str, connection: str, path: Path) -> tuple[str, ...]:
     """Return pg_restore's arguments for a scratch database: every error reported, nothing of this server in it.
 
     Owners, grants and tablespaces are the server's, and a copy has its own; subscriptions would draw changes into it.
     """
+    part = (f"--section={section}",) if section else ()
     parallel = (f"--jobs={jobs}",) if jobs > 1 else ()
     without = ("--no-owner", "--no-privileges", "--no-tablespaces", "--no-subscriptions", "--no-password")
-    return (*without, *parallel, f"--dbname={connection}", str(path))
+    return (*without, *part, *parallel, f"--dbname={connection}", str(path))
 
 
 def psql_arguments(*, connection: str, path: Path) -> tuple[str, ...]:

@@ -9,10 +9,11 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import ClassVar
 
 from erp_backup.core import filelock
-from erp_backup.core.errors import BackupError, UsageError
+from erp_backup.core.errors import BackupError, NotADatabaseError, UsageError
 from erp_backup.core.figures import Severity
 from erp_backup.core.manifest import DatabaseFacts
 from erp_backup.core.names import slug
@@ -39,6 +40,9 @@ class SQLite(Engine):
     """A database in a file, as Django's ``sqlite3`` backend opens it."""
 
     vendor = "sqlite"
+    methods: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"fingerprint": "xxh3-128-sum/1", "definition": "sqlite/1"}
+    )
     formats: ClassVar[tuple[str, ...]] = ("sqlite3", "sql")
     suffixes: ClassVar[Mapping[str, str]] = {"sqlite3": "sqlite3", "sql": "sql"}
 
@@ -64,10 +68,10 @@ class SQLite(Engine):
             self._completed(request)
             tables = live.tables_of(self.path, self.tools.lock_timeout)
         except BackupError as error:
-            return [Problem(message=error.message, remedy=error.remedy)]
+            return [Problem(message=error.message, remedy=error.remedy, error=type(error))]
         if not tables:
             remedy = "Correct NAME in DATABASES, or run migrate first."
-            return [Problem(message=f"The database {self.path} has no table.", remedy=remedy)]
+            return [Problem(message=f"The database {self.path} has no table.", remedy=remedy, error=NotADatabaseError)]
         return [
             Problem(message=f"No table is called {pattern!r}: nothing is left out for it.", severity=Severity.NOTE)
             for pattern in request.excluded_tables

@@ -6,9 +6,11 @@ floating-point number are not always read back as the same number.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ _BATCH = 64  # rows, which may be large
 _EXACT_DIGITS = 15
 _EXACT_DECIMALS = 3
 _LARGEST_STEP = 52  # 2**52 has 16 digits, which are read exactly
-_MANTISSA_LIMIT = 1 << 53
+_MANTISSA_BITS = 53
+_MANTISSA = 2.0**_MANTISSA_BITS
 _CODECS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 
 
@@ -154,9 +157,9 @@ class _Writer:
             text = value.decode()
         except UnicodeDecodeError:
             return f"CAST(X'{value.hex()}' AS TEXT)"
-        if "\0" in text:
-            return f"CAST(X'{text.encode(self._codec).hex()}' AS TEXT)"
-        return _literal_text(text)
+        if "\0" not in text:
+            return _literal_text(text)
+        return f"CAST(X'{text.encode(self._codec).hex()}' AS TEXT)"
 
 
 def _fetched(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
@@ -198,25 +201,21 @@ def _literal_real(value: float) -> str:
     SQLite's reading of decimal digits is a bit off now and then, otherwise in each version. Few digits with few
     decimals are safe; everything else is written with powers of two.
     """
-    if value in (float("inf"), float("-inf")):
-        return "9e999" if value > 0 else "-9e999"
     shortest = repr(value)
     digits, _, decimals = shortest.partition(".")
-    if "e" not in shortest and len(decimals) <= _EXACT_DECIMALS and len(digits) + len(decimals) <= _EXACT_DIGITS:
+    if 0 < len(decimals) <= _EXACT_DECIMALS and len(digits) + len(decimals) <= _EXACT_DIGITS and "e" not in decimals:
         return shortest
-    return _fraction(value)
+    return _fraction(value) if math.isfinite(value) else shortest.replace("inf", "9e999")
 
 
 def _fraction(value: float) -> str:
-    numerator, denominator = value.as_integer_ratio()
-    halvings, doublings = denominator.bit_length() - 1, 0
-    while abs(numerator) > _MANTISSA_LIMIT:
-        numerator >>= 1
-        doublings += 1
-    return f"{numerator}.0" + _steps("/", halvings) + _steps("*", doublings)
+    mantissa, exponent = math.frexp(value)
+    return f"{int(mantissa * _MANTISSA)}.0{_scale(exponent - _MANTISSA_BITS)}"
 
 
-def _steps(operator: str, exponent: int) -> str:
-    """Return the multiplications or divisions by powers of two that amount to ``2**exponent``."""
-    steps = [_LARGEST_STEP] * (exponent // _LARGEST_STEP) + [exponent % _LARGEST_STEP] * bool(exponent % _LARGEST_STEP)
-    return "".join(f"{operator}{1 << step}.0" for step in steps)
+@cache
+def _scale(exponent: int) -> str:
+    """Return the multiplications or divisions that amount to ``* 2**exponent``."""
+    operator = "*" if exponent > 0 else "/"
+    whole, rest = divmod(abs(exponent), _LARGEST_STEP)
+    return f"{operator}{1 << _LARGEST_STEP}.0" * whole + f"{operator}{1 << rest}.0" * bool(rest)

@@ -1,4 +1,7 @@
-"""``manage.py listbackups``: what there is, read from the manifests in the locations. Accepts django-dbbackup's options."""
+"""``manage.py listbackups``: what there is, as the manifests in the locations say.
+
+Accepts every option of django-dbbackup's command of that name.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from erp_backup.services.environment import Environment
 from erp_backup.services.proofs import Proof, proofs
 
 _HEADINGS = ("Backup", "Database", "Kind", "State of (UTC)", "Age", "Rows", "Size", "Proof", "Locations")
+_WIDE = 130  # columns of a terminal that shows all of them
+_NARROW_COLUMNS = (0, 4, 6, 7)
 
 
 class Command(BackupCommand):
@@ -56,7 +61,12 @@ class Command(BackupCommand):
             self.stdout.write("No backup yet. Make one: manage.py dbbackup")
             return
         rows = [_row(backup, proven, environment) for backup in found]
-        lines = render(_HEADINGS, rows, right=frozenset({5, 6}), width=max(terminal_width(), _widest_name(found)))
+        # Names are what the next command needs: they are never cut; a narrow terminal gets fewer columns instead.
+        columns = range(len(_HEADINGS)) if terminal_width() >= _WIDE else _NARROW_COLUMNS
+        headings = [_HEADINGS[column] for column in columns]
+        right = frozenset(index for index, column in enumerate(columns) if _HEADINGS[column] in {"Rows", "Size"})
+        cells = [[row[column] for column in columns] for row in rows]
+        lines = render(headings, cells, right=right, whole=frozenset({0}), width=terminal_width())
         for line in lines[2:] if quiet else lines:
             self.stdout.write(line)
 
@@ -79,11 +89,6 @@ def _is_wanted(backup: Found, options: dict[str, Any]) -> bool:
         and options["compressed"] in {None, bool(codecs - {Age.name})}
         and options["encrypted"] in {None, Age.name in codecs}
     )
-
-
-def _widest_name(found: list[Found]) -> int:
-    """Names are what the next command needs: they are never cut, even where the terminal is narrow."""
-    return max(len(backup.name) for backup in found) + 70
 
 
 def _row(backup: Found, proven: dict[str, Proof], environment: Environment) -> tuple[str, ...]:

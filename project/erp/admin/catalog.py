@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 class CategoryAdmin(ModelAdmin[Category]):
     """The tree of categories, with the number of items directly in each."""
 
+    # Said here too: counting the items makes Django forget the model's own order.
+    ordering = ["code"]
     list_display = ["code", "name", "parent", "item_count"]
     list_display_links = ["code", "name"]
     list_select_related = ["parent"]
@@ -103,15 +106,20 @@ class ItemAdmin(WithAttachments):
     list_select_related = ["category"]
     search_fields = ["sku", "name", "barcode"]
     autocomplete_fields = ["category", "tags"]
-    readonly_fields = ["on_hand", "created_at", "updated_at"]
+    readonly_fields = ["on_hand", "created_at", "last_change"]
     actions = ["put_on_hold"]
     inlines = [StockLevelInline, ItemSupplierInline, AttachmentInline]
     fieldsets = [
         (None, {"fields": ["sku", "name", "description", "status", "category", "tags"]}),
         ("Stock", {"fields": ["unit", "on_hand", "reorder_level", "barcode"]}),
         ("Money", {"fields": ["price", "cost"]}),
-        ("More", {"fields": ["attributes", "launched_on", "created_at", "updated_at"]}),
+        ("More", {"fields": ["attributes", "launched_on", "created_at", "last_change"]}),
     ]
+
+    @admin.display(description="updated at")
+    def last_change(self, item: Item) -> datetime | None:
+        """Return when the item was saved last; a new one has only the database's default there yet."""
+        return item.updated_at if item.pk else None
 
     @admin.action(description="Put selected items on hold", permissions=["change"])
     def put_on_hold(self, request: HttpRequest, queryset: QuerySet[Item]) -> None:
