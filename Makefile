@@ -35,6 +35,11 @@ check: .venv/installed ## Run formatter, linters, type checker and Django's own 
 bench: .venv/installed ## Measure the ratios of docs/architecture.md on this machine
 	$(PYTHON_IN) benchmarks/run.py
 
+.PHONY: faults
+faults: export ERP_BACKUP_FAULTS = full
+faults: .venv/installed ## Run the fault-injection campaign in full: every moment, every system call (long)
+	.venv/bin/pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal tests/faults tests/integration $(PYTEST_ARGS)
+
 .PHONY: clean
 clean: ## Remove what checks and tests leave; the demo's database and backups stay
 	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov

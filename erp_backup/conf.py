@@ -20,6 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from erp_backup import connectors
 from erp_backup import settingvalues as values
 from erp_backup.exceptions import ConfigurationError
 
@@ -127,6 +128,7 @@ class Config:
     idle_limit: float
     read_back: bool
     host: str
+    has_keep_filter: bool = False  # django-dbbackup's rule which backups stay, which is not known here
     settings_module: str = ""
 
     def database(self, alias: str) -> DatabaseConfig:
@@ -138,7 +140,7 @@ class Config:
             raise ConfigurationError(
                 f"There is no database {alias!r} in DATABASES.", remedy=values.did_you_mean(alias, settings.DATABASES)
             )
-        return DatabaseConfig(alias=alias)
+        return _database(alias, {}, _where("DATABASES"))
 
     def location(self, alias: str) -> LocationConfig:
         """Return the location of that alias. Raises ConfigurationError."""
@@ -161,7 +163,8 @@ def get_config() -> Config:
 def current_problems() -> list[ConfigurationError]:
     """Return everything that is wrong in the settings now, for the system checks."""
     try:
-        return list(_problems_of(_raw()))
+        # One mistake may spoil several fields.
+        return list({str(problem): problem for problem in _problems_of(_raw())}.values())
     except ConfigurationError as error:
         return [error]
 
@@ -220,29 +223,39 @@ def _databases(raw: Mapping[str, Any]) -> tuple[DatabaseConfig, ...]:
     """The aliases that are backed up when none is named: ours, else django-dbbackup's, else all."""
     where, given = _where("DATABASES"), raw.get("DATABASES")
     if given is None:
-        where, given = "DBBACKUP_DATABASES", getattr(settings, "DBBACKUP_DATABASES", list(settings.DATABASES))
+        where, given = "DBBACKUP_DATABASES", getattr(settings, "DBBACKUP_DATABASES", _real_databases())
         given = {alias: {} for alias in values.texts(given, where)}
     if not values.mapping(given, where):
         raise ConfigurationError(f"{where} names no database.", remedy="Name what is to be backed up, or leave it out.")
     return tuple(_database(alias, options, where) for alias, options in given.items())
 
 
+def _real_databases() -> list[str]:
+    """All aliases but the empty ``default`` that Django asks for where every model lives in another database."""
+    dummy = "django.db.backends.dummy"
+    return [alias for alias, entry in settings.DATABASES.items() if entry.get("ENGINE", dummy) != dummy]
+
+
 def _database(alias: object, options: object, where: str) -> DatabaseConfig:
     name = values.known_alias(alias, settings.DATABASES, where, "DATABASES")
     place = f"{where}[{name!r}]"
     chosen = values.mapping(options, place)
-    connector = values.mapping(
-        getattr(settings, "DBBACKUP_CONNECTORS", {}).get(name, {}), f"DBBACKUP_CONNECTORS[{name!r}]"
-    )
+    connector = _connector(name, has_format=bool(chosen.get("FORMAT")))
     return DatabaseConfig(
         alias=name,
         excluded_tables=values.texts(
-            chosen.get("EXCLUDE_TABLES", connector.get("EXCLUDE") or ()), f"{place}['EXCLUDE_TABLES']"
+            chosen.get("EXCLUDE_TABLES", connector.excluded_tables), f"{place}['EXCLUDE_TABLES']"
         ),
-        schemas=values.texts(chosen.get("SCHEMAS", connector.get("SCHEMAS") or ()), f"{place}['SCHEMAS']"),
-        format=values.text(chosen.get("FORMAT"), f"{place}['FORMAT']"),
+        schemas=values.texts(chosen.get("SCHEMAS", connector.schemas), f"{place}['SCHEMAS']"),
+        format=values.text(chosen.get("FORMAT"), f"{place}['FORMAT']") or connector.format,
         prefix=values.text(chosen.get("PREFIX"), f"{place}['PREFIX']"),
     )
+
+
+def _connector(alias: str, *, has_format: bool) -> connectors.ConnectorConfig:
+    given = getattr(settings, connectors.SETTING, {})
+    mapping = getattr(settings, "DBBACKUP_CONNECTOR_MAPPING", {})
+    return connectors.read(given, alias, settings.DATABASES[alias], mapping=mapping, has_format=has_format)
 
 
 def _locations(raw: Mapping[str, Any]) -> tuple[LocationConfig, ...]:
@@ -314,7 +327,9 @@ def _program_dirs(raw: Mapping[str, Any]) -> tuple[Path, ...]:
     where, given = _where("PROGRAM_DIRS"), raw.get("PROGRAM_DIRS", ())
     if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
         raise ConfigurationError(f"{where} is {given!r}, not a list.", remedy=f"Write [{str(given)!r}].")
-    return tuple(values.path(folder, where, base=_base_dir()) for folder in given)
+    entries = [_connector(database.alias, has_format=True) for database in _databases(raw)]
+    folders = [*given, *(folder for entry in entries for folder in entry.program_dirs)]
+    return tuple(values.path(folder, where, base=_base_dir()) for folder in folders)
 
 
 def _duration(key: str, default: timedelta) -> Callable[[Mapping[str, Any]], timedelta]:
@@ -351,6 +366,7 @@ _FIELDS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "idle_limit": _seconds("IDLE_LIMIT", 600),
     "read_back": lambda raw: values.flag(raw.get("READ_BACK", True), _where("READ_BACK")),
     "host": lambda _raw: str(getattr(settings, "DBBACKUP_HOSTNAME", "") or socket.gethostname()),
+    "has_keep_filter": lambda _raw: getattr(settings, "DBBACKUP_CLEANUP_KEEP_FILTER", None) is not None,
     "settings_module": lambda _raw: str(getattr(settings, "SETTINGS_MODULE", "") or ""),
 }
 

@@ -164,7 +164,15 @@ def compare_sequences(expected: Iterable[SequenceFigure], found: Iterable[Sequen
 
 
 def _compare_sequence(expected: SequenceFigure, found: SequenceFigure) -> Iterator[Finding]:
-    if found.is_behind:
+    if (wanted := _purpose(expected)) != (purpose := _purpose(found)):
+        yield Finding(
+            kind="sequence",
+            subject=expected.label,
+            expected=wanted,
+            found=purpose,
+            message="It counts otherwise, or for another column.",
+        )
+    elif found.is_behind:
         yield Finding(
             kind="sequence",
             subject=expected.label,
@@ -172,14 +180,6 @@ def _compare_sequence(expected: SequenceFigure, found: SequenceFigure) -> Iterat
             found=f"at {found.last_value}",
             message=f"The next value would collide with a row of {found.table}.{found.column}.",
             severity=Severity.SOURCE if expected.is_behind and not _is_before(found, expected) else Severity.FAILED,
-        )
-    elif (wanted := _purpose(expected)) != (purpose := _purpose(found)):
-        yield Finding(
-            kind="sequence",
-            subject=expected.label,
-            expected=wanted,
-            found=purpose,
-            message="It counts otherwise, or for another column.",
         )
     elif _is_before(found, expected):
         yield Finding(

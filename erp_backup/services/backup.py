@@ -93,7 +93,10 @@ class Plan:
 
 
 def plan_backup(environment: Environment, request: BackupRequest) -> Plan:
-    """Return what :func:`take_backup` would do, and what would go wrong. Changes nothing. Raises what preflight raises."""
+    """Return what :func:`take_backup` would do, and what would go wrong.
+
+    Changes nothing. Raises what preflight raises.
+    """
     engine = environment.engine(request.database)
     dump = _dump_request(environment, engine, request)
     codecs = environment.encoders(compress=request.compress is not False, encrypt=request.encrypt)
@@ -111,8 +114,8 @@ def plan_backup(environment: Environment, request: BackupRequest) -> Plan:
 def take_backup(environment: Environment, request: BackupRequest) -> BackupResult:
     """Back one database up and return the backup; it exists in at least one location when this returns.
 
-    Raises LockedError, ServerUnreachableError, NoSpaceError, ProgramError and their kin; then nothing is left that could be
-    taken for a backup.
+    Raises LockedError, ServerUnreachableError, NoSpaceError, ProgramError and their kin; then nothing is left that
+    could be taken for a backup.
     """
     engine = environment.engine(request.database)
     dump = _dump_request(environment, engine, request)
@@ -194,7 +197,10 @@ class Attempt:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> BackupResult:
-        """Make the backup. Whatever fails, nothing half-done stays; a killed process's leftovers go with the next run."""
+        """Make the backup.
+
+        Whatever fails, nothing half-done stays; a killed process's leftovers go with the next run.
+        """
         started_at = self.environment.clock.now()
         identifier = new_identifier(self._prefix(), self.dump.kind, started_at)
         archive_name = self._archive_name(identifier)
@@ -218,7 +224,7 @@ class Attempt:
             raise
 
     def _require_new(self, archive_name: str) -> None:
-        """A name that is taken is refused before it is noted as ours: clean-ups only ever touch what an attempt made."""
+        """Refuse a name that is taken before it is noted as ours: clean-ups touch only what an attempt made."""
         for target in self.targets:
             for name in (archive_name, manifest_name(archive_name)):
                 if target.exists(name):
@@ -264,8 +270,8 @@ class Attempt:
     def _measure_and_store(self, snapshot: Snapshot, archive: storing.Archive, undo: contextlib.ExitStack) -> Measured:
         """Dump, figures and model checks look through the same snapshot at the same time.
 
-        Model checks run in this thread (Django's connections, and time limits by alarm, belong to it); the dump's program is started
-        here too, because it is bound to the thread that starts it.
+        Model checks run in this thread (Django's connections, and time limits by alarm, belong to it); the dump's
+        program is started here too, because it is bound to the thread that starts it.
         """
         reporter = self.environment.reporter
         with snapshot.orm() as alias:
@@ -422,7 +428,7 @@ class _Workers:
 
 
 def newest_head(environment: Environment, alias: str, targets: tuple[Location, ...]) -> Head:
-    """Return the newest manifest's number and hash: the recorded head, or, in a new state folder, what the locations hold."""
+    """Return the newest manifest's number and hash: the recorded head, or else what the locations hold."""
     head = heads.read_heads(environment.config.state_dir).get(alias)
     if head is not None:
         return head

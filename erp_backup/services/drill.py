@@ -198,8 +198,9 @@ def stage(
 ) -> Path:
     """Decode an archive, whose copy was read and found right, into the job's folder and return the file.
 
-    The bytes that are decoded are hashed again on their way: no tool is given the file unless they are the manifest's, to the last one. ``only_head``
-    keeps just what holds the table of contents. Raises CorruptError, KeyUnavailableError, NoSpaceError.
+    The bytes that are decoded are hashed again on their way: no tool is given the file unless they are the
+    manifest's, to the last one. ``only_head`` keeps just what holds the table of contents. Raises CorruptError,
+    KeyUnavailableError, NoSpaceError.
     """
     archive = manifest.archive
     decoders = environment.decoders(archive.codecs)

@@ -91,8 +91,8 @@ def _measure(
 def compare(manifest: Manifest, found: Sequence[Measurement]) -> list[Finding]:
     """Compare the model checks of the snapshot with those of the copy.
 
-    Where the code has migrations that the backup does not know, the code is newer: that is no fault of the backup, and a model check
-    that raises on its older tables could not be compared.
+    Where the code has migrations that the backup does not know, the code is newer: that is no fault of the backup,
+    and a model check that raises on its older tables could not be compared.
     """
     findings = compare_measurements(*_comparable(manifest, found))
     if not _code_is_ahead(manifest.measurements, found):

@@ -69,7 +69,8 @@ class VerificationResult:
         return codes[self.outcome]
 
 
-# When several backups are verified, the code of the worst one tells: corrupt, then key, then differences, then the rest.
+# When several backups are verified, the code of the worst one tells: corrupt, then key, then differences, then the
+# rest.
 _WORST_FIRST = (5, 8, 6)
 
 

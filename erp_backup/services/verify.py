@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from erp_backup.core.errors import BackupError, MissingError, NoBackupError
+from erp_backup.core.errors import BackupError, CorruptError, MissingError, NoBackupError
 from erp_backup.core.names import MANIFEST_SUFFIX
 from erp_backup.models import Backup, BackupStatus, Verification
 from erp_backup.services import catalog, drill, heads, leftovers
@@ -49,7 +49,7 @@ def _clean_up(environment: Environment, selected: Sequence[Selected], history: H
 
 
 def _select(environment: Environment, request: VerifyRequest) -> list[Selected]:
-    """Return the backups to verify, and results for what is wrong already: unreadable manifests, a head that is gone."""
+    """Return what to verify, and results for what is wrong already: unreadable manifests, a head that is gone."""
     locations = [environment.location(alias) for alias in request.locations] or list(environment.locations)
     entries = catalog.read_all(environment, locations)
     found = catalog.group(entries)
@@ -59,7 +59,7 @@ def _select(environment: Environment, request: VerifyRequest) -> list[Selected]:
     chosen = [backup for backup in found if _is_wanted(backup, request)]
     if not request.everything:
         chosen = list(catalog.newest_by_database(chosen).values())
-    gone = [*_withheld(environment, found, unreadable, request)]
+    gone = [*_withheld(environment, found, unreadable, request), *_unchained(found, request)]
     if request.everything:
         gone += _vanished(found, unreadable, request)
     return [*unreadable, *gone, *chosen]
@@ -94,7 +94,29 @@ def _withheld(
                 error=MissingError(
                     f"The newest backup of {alias!r}, {head.name} (number {head.number}), is in no location: "
                     f"the newest one found has number {seen}.",
-                    remedy="Somebody deleted it or put an older state of the location back. Find out who, and make a backup.",
+                    remedy="Somebody deleted it or put an older state back. Find out who, and make a backup.",
+                ),
+            )
+
+
+def _unchained(found: list[Found], request: VerifyRequest) -> Iterator[VerificationResult]:
+    """Each manifest carries the SHA-256 of the one before: where that one is at hand, it must be it."""
+    by_number: dict[tuple[str, int], list[Found]] = {}
+    for backup in found:
+        by_number.setdefault((backup.manifest.database.alias, backup.manifest.number), []).append(backup)
+    for backup in found:
+        alias, number = backup.manifest.database.alias, backup.manifest.number
+        before = by_number.get((alias, number - 1), [])
+        # Two of one number, or two hosts, are installations that share a location: their order says nothing.
+        is_one_chain = len(before) == 1 and before[0].manifest.host == backup.manifest.host
+        if is_one_chain and backup.manifest.previous_sha256 != before[0].sha256 and _is_wanted(backup, request):
+            yield VerificationResult(
+                name=backup.name,
+                level=request.level,
+                error=CorruptError(
+                    f"The manifest of {backup.manifest.archive.name} (number {number}) does not follow that of "
+                    f"{before[0].manifest.archive.name}: one of them was put in the place of another.",
+                    remedy="Compare the location with another one, and find out who can write to it.",
                 ),
             )
 

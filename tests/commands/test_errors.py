@@ -1,4 +1,4 @@
-"""What can be wrong with a database or a program: the right exit code, one clear sentence, no traceback, no password."""
+"""What can be wrong with a database or a program: the right exit code, a clear sentence, no traceback, no password."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ class TestPostgreSQL:
         self, tmp_path: Path, postgres: Cluster, pg_database: dict[str, Any]
     ) -> None:
         """Only one backup of a database runs at a time; the message names the other."""
-        body = 'touch "$(dirname "$0")/begun"; while [ ! -e "$(dirname "$0")/go" ]; do sleep 0.1; done; exec "$REAL" "$@"'
+        here = '"$(dirname "$0")'
+        body = f'touch {here}/begun"; while [ ! -e {here}/go" ]; do sleep 0.1; done; exec "$REAL" "$@"'
         programs = fake_program(tmp_path / "bin", "pg_dump", postgres.bin_dir / "pg_dump", body)
         host = Host(
             tmp_path / "host",

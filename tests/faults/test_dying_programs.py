@@ -27,9 +27,7 @@ def host_with(tmp_path: Path, database: dict[str, Any], programs: Path, **more: 
 
 
 @pytest.mark.parametrize("kind", ["before", "amid", "after", "empty"])
-def test_pg_dump_dies__no_backup(
-    tmp_path: Path, postgres: Cluster, pg_database: dict[str, Any], kind: str
-) -> None:
+def test_pg_dump_dies__no_backup(tmp_path: Path, postgres: Cluster, pg_database: dict[str, Any], kind: str) -> None:
     """Whenever it dies, even after its last byte, there is no backup and nothing is left."""
     programs = fake_program(tmp_path / "bin", "pg_dump", postgres.bin_dir / "pg_dump", BAD_DUMPS[kind])
     host = host_with(tmp_path, pg_database, programs)
@@ -100,7 +98,7 @@ def test_pg_restore_loses_a_table_and_says_so__failed(
     tmp_path: Path, postgres: Cluster, pg_database: dict[str, Any]
 ) -> None:
     """A restore program that skips a table's rows with exit 0 is found out by the comparison."""
-    script = f'case "$*" in *--list*) exec "$REAL" "$@";; esac\nexec "$REAL" --exclude-schema=nothing "$@"'
+    script = 'case "$*" in *--list*) exec "$REAL" "$@";; esac\nexec "$REAL" --exclude-schema=nothing "$@"'
     programs = fake_program(tmp_path / "bin", "pg_restore", postgres.bin_dir / "pg_restore", script)
     host = host_with(tmp_path, pg_database, programs)
     host.manage("dbbackup")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,15 +30,16 @@ DAMAGES = {
         ["sequence public.partners_id_seq", "would collide"],
     ),
     "an index": (
-        "DO $$ DECLARE n text; BEGIN SELECT indexrelid::regclass INTO n FROM pg_index i"
-        " LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid"
-        " WHERE indrelid = 'public.stock_ledger'::regclass AND c.oid IS NULL LIMIT 1; EXECUTE 'DROP INDEX ' || n; END $$",
+        """DO $$ DECLARE n text; BEGIN
+           SELECT indexrelid::regclass INTO n FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid
+           WHERE indrelid = 'public.stock_ledger'::regclass AND c.oid IS NULL LIMIT 1;
+           EXECUTE 'DROP INDEX ' || n; END $$""",
         ["index public.", "on stock_ledger", "found missing"],
     ),
     "a constraint": (
-        "DO $$ DECLARE n text; BEGIN SELECT conname INTO n FROM pg_constraint"
-        " WHERE conrelid = 'public.items'::regclass AND contype = 'c' LIMIT 1;"
-        " EXECUTE format('ALTER TABLE public.items DROP CONSTRAINT %I', n); END $$",
+        """DO $$ DECLARE n text; BEGIN SELECT conname INTO n FROM pg_constraint
+           WHERE conrelid = 'public.items'::regclass AND contype = 'c' LIMIT 1;
+           EXECUTE format('ALTER TABLE public.items DROP CONSTRAINT %I', n); END $$""",
         ["constraint public.", "on items", "found missing"],
     ),
     "a trigger": ("DROP TRIGGER keep_out ON public.tags", ["trigger public.keep_out on tags", "found missing"]),
@@ -68,7 +68,7 @@ def proven(tmp_path_factory: pytest.TempPathFactory, postgres: Cluster) -> Itera
     folder = tmp_path_factory.mktemp("losses")
     body = (
         'case "$*" in *--list*) exec "$REAL" "$@";; esac\n"$REAL" "$@" || exit $?\n'
-        f'exec {postgres.bin_dir}/psql -X -q -v ON_ERROR_STOP=1 -f {folder}/damage.sql > /dev/null'
+        f"exec {postgres.bin_dir}/psql -X -q -v ON_ERROR_STOP=1 -f {folder}/damage.sql > /dev/null"
     )
     programs = fake_program(folder / "bin", "pg_restore", postgres.bin_dir / "pg_restore", body)
     with temporary_database(postgres, owner="erp_owner") as entry:

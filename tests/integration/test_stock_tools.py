@@ -28,9 +28,7 @@ def make_key(folder: Path) -> tuple[Path, str]:
     return identity, shell(f"age-keygen -y {identity}")
 
 
-def test_postgresql__age_zstd_pg_restore(
-    tmp_path: Path, postgres: Cluster, pg_database: dict[str, Any]
-) -> None:
+def test_postgresql__age_zstd_pg_restore(tmp_path: Path, postgres: Cluster, pg_database: dict[str, Any]) -> None:
     """An encrypted, compressed archive goes through a pipe of three programs into a new database."""
     identity, recipient = make_key(tmp_path)
     host = Host(tmp_path / "host", databases={"default": pg_database})

@@ -19,7 +19,7 @@ from erp_backup.services.verification import VerificationResult, VerifyRequest, 
 from erp_backup.services.verify import verify_backups
 from tests.support.environments import NoPrograms, environment_in
 from tests.support.host import Host
-from tests.support.postgres import temporary_database
+from tests.support.postgres import Cluster, temporary_database
 
 FLIPS = 200
 TRUNCATIONS = 100
@@ -50,7 +50,7 @@ class Stored:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, postgres) -> Iterator[tuple[Host, list[str]]]:
+def made(tmp_path_factory: pytest.TempPathFactory, postgres: Cluster) -> Iterator[tuple[Host, list[str]]]:
     """A PostgreSQL demo with two backups."""
     with temporary_database(postgres, owner="erp_owner") as entry:
         host = Host(tmp_path_factory.mktemp("tampering"), databases={"default": entry})

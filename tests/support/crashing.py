@@ -1,13 +1,12 @@
-"""A backup that dies at a chosen moment: `python -m tests.support.crashing EVENT SIGNAL`, or `count` to count the moments.
+"""A backup that dies at a chosen moment: `python -m tests.support.crashing EVENT SIGNAL`, or `count` to count them.
 
-The moments are the calls of the reporter: every phase, every chunk of the dump, the end. Nothing of the product is patched;
-the reporter is one of the things that its environment takes from outside.
+The moments are the calls of the reporter: every phase, every chunk of the dump, the end. Nothing of the product is
+patched; the reporter is one of the things that its environment takes from outside.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 import django
@@ -59,9 +58,7 @@ def main() -> int:
     try:
         with signals_as_exceptions():
             environment = build_environment(reporter=reporter)
-            (outcome,) = back_up_databases(
-                environment, [BackupRequest(database="default")], clean=False, sender=Dying
-            )
+            (outcome,) = back_up_databases(environment, [BackupRequest(database="default")], clean=False, sender=Dying)
     except BackupError as error:
         return error.exit_code
     sys.stdout.write(str(reporter.calls))

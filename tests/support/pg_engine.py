@@ -91,7 +91,7 @@ def round_trip(engine: PostgreSQL, folder: Folder, request: DumpRequest | None =
 
 @contextlib.contextmanager
 def job(entry: Mapping[str, Any], state_dir: Path, script: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `script` in a process of its own, inside a job's folder (`engine`, `folder`); killed at the end if it lives."""
+    """Run `script` in a process of its own, inside a job's folder (`engine`, `folder`); it is killed at the end."""
     program = textwrap.dedent(_JOB) + textwrap.indent(textwrap.dedent(script), "    ")
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(state_dir)],

@@ -11,7 +11,7 @@ BAD_DUMPS = {
     "after": '"$REAL" "$@" || exit 1; echo "pg_dump: error: it died after" >&2; exit 3',
     "empty": "exit 0",
     "silent": "sleep 1000",
-    "garbage": 'head -c 100000 /dev/urandom; exit 0',
+    "garbage": "head -c 100000 /dev/urandom; exit 0",
 }
 
 

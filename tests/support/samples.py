@@ -67,6 +67,7 @@ def sample_figures() -> Figures:
         objects=(SchemaObject(kind="index", name="public.erp_item_pkey", digest="0123456789abcdef"),),
         extensions={"plpgsql": "1.0"},
         migrations=("erp.0001_initial", "erp.0002_more"),
+        methods={"fingerprint": "xxh64 1", "definition": "sqlite 1"},
         large_objects=TableFigure(schema="", name="large objects", columns=("oid",), rows=1, fingerprint="7"),
     )
 

@@ -1,7 +1,7 @@
 """Writers that never rest: each commits small business transactions until it is told to stop.
 
-Run as `python -m tests.support.writers postgresql|sqlite TARGET NUMBER`: TARGET is a conninfo or a path. It prints one line when
-it has begun and, at the end (standard input is closed), how many transactions it has committed.
+Run as `python -m tests.support.writers postgresql|sqlite TARGET NUMBER`: TARGET is a conninfo or a path. It prints
+one line when it has begun and, at the end (standard input is closed), how many transactions it has committed.
 """
 
 from __future__ import annotations

@@ -325,6 +325,43 @@ class TestFigures:
         """An empty copy is missed in every respect."""
         assert kind in {finding.kind for finding in compare_figures(sample_figures(), Figures())}
 
+    def test_definitions_of_another_major_version__said_and_names_compared(self) -> None:
+        """That only names were compared is worth a note; a name that is missing still fails."""
+        other = replace(sample_figures(), objects=(replace(sample_figures().objects[0], digest="other"),))
+        findings = compare_figures(sample_figures(), other, same_major=False)
+
+        assert [("schema", Severity.NOTE)] == [(finding.kind, finding.severity) for finding in findings]
+        assert Severity.FAILED in {
+            finding.severity
+            for finding in compare_figures(sample_figures(), replace(other, objects=()), same_major=False)
+        }
+
+    @pytest.mark.parametrize("method", ["fingerprint", "definition"])
+    def test_digested_otherwise__not_compared_and_never_a_pass(self, method: str) -> None:
+        """Digests of two methods say nothing about each other: neither a difference nor a pass."""
+        expected = sample_figures()
+        found = replace(
+            expected,
+            methods={**expected.methods, method: "another way"},
+            tables=tuple(replace(t, fingerprint="1") for t in expected.tables)
+            if method == "fingerprint"
+            else expected.tables,
+            objects=tuple(replace(o, digest="1") for o in expected.objects)
+            if method == "definition"
+            else expected.objects,
+        )
+        finding = only(compare_figures(expected, found))
+
+        assert (Severity.UNVERIFIED, expected.methods[method], "another way") == _facts(finding)
+
+    def test_digested_otherwise__rows_still_compared(self) -> None:
+        """The number of rows needs no method."""
+        expected = sample_figures()
+        fewer = tuple(replace(table, rows=table.rows + 1) for table in expected.tables)
+        findings = compare_figures(expected, replace(expected, methods={}, tables=fewer))
+
+        assert 2 == sum(finding.kind == "table" and finding.severity is Severity.FAILED for finding in findings)
+
     def test_schema_only__rows_do_not_matter_but_tables_do(self) -> None:
         """An archive of the schema has no rows to compare, and all tables."""
         expected = sample_figures()

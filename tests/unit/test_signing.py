@@ -72,7 +72,7 @@ create_key(Path(sys.argv[1]))
 
     def test_missing__key_unavailable(self, path: Path) -> None:
         """The message names the file."""
-        with pytest.raises(KeyUnavailableError, match="signing.key cannot be read: No such file"):
+        with pytest.raises(KeyUnavailableError, match=r"signing\.key cannot be read: No such file"):
             load_key(path)
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])

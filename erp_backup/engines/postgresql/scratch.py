@@ -63,11 +63,17 @@ class PostgreSQLScratch(Scratch):
         self.schemas = manifest.schemas
         loader = Loader(settings=self.settings, tools=self.tools, folder=self.folder, major=self.major)
         report = loader.load(path, manifest)
-        with session(self.settings, purpose="drill") as connection:
-            # Statistics on an expression that fails for some row fail here as in the source: no fault of the copy.
-            with contextlib.suppress(DatabaseError), errors_in_words(self.name):
-                connection.execute("ANALYZE")
+        self._analyze()
         return report
+
+    def _analyze(self) -> None:
+        """Collect statistics. Those on an expression that fails for some row fail as in the source: not our finding."""
+        with (
+            session(self.settings, purpose="drill") as connection,
+            contextlib.suppress(DatabaseError),
+            errors_in_words(self.name),
+        ):
+            connection.execute("ANALYZE")
 
     def figures(self, expected: Figures) -> Figures:
         """Measure the copy as the snapshot was measured, on as many sessions."""

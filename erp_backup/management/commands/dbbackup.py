@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from erp_backup.conf import CompressionConfig
 from erp_backup.core.errors import BackupError, PartialError, UsageError
 from erp_backup.core.units import format_count, format_duration, format_size
 from erp_backup.management.base import BackupCommand, error_data, names_in
@@ -33,13 +35,16 @@ class Command(BackupCommand):
         parser.add_argument("-z", "--compress", action="store_true", default=None, help="compress (the default)")
         parser.add_argument("-e", "--encrypt", action="store_true", default=None, help="encrypt, or fail")
         parser.add_argument("-o", "--output-filename", default="", help="the archive's name")
-        parser.add_argument("-O", "--output-path", help="a folder to store in, instead of the locations")
+        parser.add_argument("-O", "--output-path", help="a folder, or a file in one, instead of the locations")
         parser.add_argument("-x", "--exclude-tables", help="tables whose rows stay out, separated by commas")
         parser.add_argument("-n", "--schema", action="append", default=[], help="only this schema (may be repeated)")
 
     def work(self, environment: Environment, **options: Any) -> int:
         """Back up every database asked for; one that fails does not keep the others from being backed up."""
         requests = self._requests(environment, options)
+        if options["compress"] and environment.config.compression.method == "none":
+            # Who asks for compression gets the usual one, whatever is done when nobody asks.
+            environment = replace(environment, config=replace(environment.config, compression=CompressionConfig()))
         if options["dry_run"]:
             return self._show_plans([plan_backup(environment, request) for request in requests], options)
         outcomes = back_up_databases(environment, requests, clean=options["clean"], sender=type(self))
@@ -56,15 +61,11 @@ class Command(BackupCommand):
     @staticmethod
     def _requests(environment: Environment, options: dict[str, Any]) -> list[BackupRequest]:
         aliases = names_in(options["database"]) or tuple(d.alias for d in environment.config.databases)
-        if options["output_filename"] and len(aliases) > 1:
+        folder, name = _place(options["output_path"], options["output_filename"])
+        if name and len(aliases) > 1:
             raise UsageError(
                 f"One name cannot be given to the backups of {len(aliases)} databases.",
                 remedy="Choose one with --database.",
-            )
-        path = options["output_path"]
-        if path and "://" in path:
-            raise UsageError(
-                f"{path!r} is no folder.", remedy="Configure such a place as a location and name it with --location."
             )
         return [
             BackupRequest(
@@ -72,15 +73,15 @@ class Command(BackupCommand):
                 kind=options["kind"],
                 format=options["format"],
                 locations=names_in(options["location"]),
-                output_path=Path(path) if path else None,
-                output_name=options["output_filename"],
-                server_name=options["servername"],
+                output_path=folder,
+                output_name=name,
+                server_name=options["servername"] or "",
                 excluded_tables=names_in(options["exclude_tables"]),
                 schemas=tuple(options["schema"]),
-                compress=options["compress"],
-                encrypt=options["encrypt"],
+                compress=options["compress"] or None,
+                encrypt=options["encrypt"] or None,
             )
-            for alias in aliases
+            for alias in dict.fromkeys(aliases)
         ]
 
     def _show_plans(self, plans: list[Plan], options: dict[str, Any]) -> int:
@@ -113,6 +114,28 @@ class Command(BackupCommand):
                 self.stderr.write(f"  {problem}")
         for error in errors:
             self.stderr.write(f"{type(error).__name__}: {error}")
+
+
+def _place(path: str | None, name: str | None) -> tuple[Path | None, str]:
+    """Return the folder to store in, if one was named, and the archive's name, if one was.
+
+    django-dbbackup takes a file's path: one that looks like a file's (``/mnt/today.dump``) and is no folder is
+    understood so. Raises UsageError.
+    """
+    if not path:
+        return None, name or ""
+    if "://" in path:
+        raise UsageError(
+            f"{path!r} is no folder.", remedy="Configure such a place as a location and name it with --location."
+        )
+    place = Path(path)
+    if path.endswith("/") or place.is_dir() or not place.suffix:
+        return place, name or ""
+    if name:
+        raise UsageError(
+            f"Two names are given: {place.name!r} and {name!r}.", remedy="Let --output-path name a folder."
+        )
+    return place.parent, place.name
 
 
 def _sentence(result: BackupResult) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 from erp_backup.core.codecs.age import Age
@@ -38,10 +39,14 @@ class Command(BackupCommand):
             parser.add_argument(
                 *flags, dest=destination, action="store_const", const=value, default=None, help=f"only {text} ones"
             )
-        parser.add_argument("-c", "--content-type", choices=("db",), help="databases are all there is here")
+        parser.add_argument(
+            "-c", "--content-type", choices=("db", "media"), help="db: the same; media: what mediabackup has stored"
+        )
 
     def work(self, environment: Environment, **options: Any) -> int:
         """Show the list; a manifest that cannot be believed makes the exit code 5 (or 8)."""
+        if options["content_type"] == "media":
+            return self._show_media(options)
         locations = [environment.location(alias) for alias in names_in(options["location"])] or None
         entries = catalog.read_all(environment, locations)
         found = [backup for backup in catalog.group(entries) if _is_wanted(backup, options)]
@@ -56,9 +61,20 @@ class Command(BackupCommand):
         codes = [entry.error.exit_code for entry in broken if entry.error is not None]
         return CorruptError.exit_code if CorruptError.exit_code in codes else max(codes, default=0)
 
+    def _show_media(self, options: dict[str, Any]) -> int:
+        """Archives of media files are django-dbbackup's own: its own command lists them, here as there."""
+        command = import_module("dbbackup.management.commands.listbackups").Command(stdout=self.stdout)
+        command.storage = import_module("dbbackup.storage").get_storage()
+        if options["json"]:
+            self.print_json({"media": command.get_backup_attrs(options)})
+        else:
+            command.handle(**options)
+        return 0
+
     def _show(self, environment: Environment, found: list[Found], proven: dict[str, Proof], *, quiet: bool) -> None:
         if not found:
-            self.stdout.write("No backup yet. Make one: manage.py dbbackup")
+            if not quiet:
+                self.stdout.write("No such backup. Make one: manage.py dbbackup")
             return
         rows = [_row(backup, proven, environment) for backup in found]
         # Names are what the next command needs: they are never cut; a narrow terminal gets fewer columns instead.

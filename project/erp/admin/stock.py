@@ -137,7 +137,6 @@ class StockLedgerEntryAdmin(AppendOnly, ModelAdmin[StockLedgerEntry]):
     list_filter = ["warehouse", "transaction__kind", "created_at"]
     list_select_related = ["transaction", "item", "warehouse"]
     search_fields = ["transaction__number", "item__sku", "item__name"]
-    date_hierarchy = "created_at"
     show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:

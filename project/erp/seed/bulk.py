@@ -37,7 +37,7 @@ def bulk_load(connection: BaseDatabaseWrapper, written: list[type[models.Model]]
     if connection.vendor != "postgresql":
         yield
         return
-    tables = [connection.ops.quote_name(model._meta.db_table) for model in written]  # noqa: SLF001  Django's documented model API
+    tables = [connection.ops.quote_name(model._meta.db_table) for model in written]
     foreign_keys = _statements(connection, _FOREIGN_KEYS, tables)
     indexes = _statements(connection, _INDEXES, tables)
     _execute(connection, [drop for drop, _add in foreign_keys + indexes])

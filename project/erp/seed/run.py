@@ -54,7 +54,7 @@ def empty(using: str) -> None:
     """Delete every row of the ERP's tables, and the admin's log of them; files the seed made go too."""
     connection = connections[using]
     emptied: list[type[models.Model]] = [*erp_models(), LogEntry]
-    tables = [model._meta.db_table for model in emptied]  # noqa: SLF001  Django's documented model API
+    tables = [model._meta.db_table for model in emptied]
     with transaction.atomic(using=using):
         names = files.names(using)
         statements = connection.ops.sql_flush(no_style(), tables, reset_sequences=True)

@@ -32,7 +32,7 @@ def write_rows(
     Memory stays flat however many rows there are. They must not query this connection while they are read: it is
     busy with COPY until the last one, and would wait for itself.
     """
-    fields: list[Any] = [model._meta.get_field(column) for column in columns]  # noqa: SLF001  Django's documented model API
+    fields: list[Any] = [model._meta.get_field(column) for column in columns]
     write = _copy if connection.vendor == "postgresql" else _insert
     write(connection, model, fields, rows)
 
@@ -42,7 +42,7 @@ def _copy(connection: BaseDatabaseWrapper, model: Any, fields: list[Any], rows: 
     names = ", ".join(quote(field.column) for field in fields)
     with (
         connection.cursor() as cursor,
-        cursor.copy(f"COPY {quote(model._meta.db_table)} ({names}) FROM STDIN") as copy,  # noqa: SLF001  Django's documented model API
+        cursor.copy(f"COPY {quote(model._meta.db_table)} ({names}) FROM STDIN") as copy,
     ):
         for row in _prepared(connection, fields, _PREPARED_FOR_COPY, rows):
             copy.write_row(row)
@@ -52,7 +52,7 @@ def _insert(connection: BaseDatabaseWrapper, model: Any, fields: list[Any], rows
     quote = connection.ops.quote_name
     names = ", ".join(quote(field.column) for field in fields)
     places = ", ".join(["%s"] * len(fields))
-    statement = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({places})"  # noqa: S608, SLF001  quoted names only
+    statement = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({places})"  # noqa: S608  quoted names only
     prepared = _prepared(connection, fields, _PREPARED_FOR_INSERT, rows)
     with connection.cursor() as cursor:
         while batch := list(islice(prepared, _BATCH)):
