@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +118,10 @@ class FileSystemLocation(Location):
     def exists(self, name: str) -> bool:
         """Whether a whole file of that name is there."""
         with self._errors(f"{name} cannot be looked for"):
-            return self._path(name).is_file()
+            try:
+                return stat.S_ISREG(self._path(name).stat().st_mode)
+            except FileNotFoundError:
+                return False
 
     def delete(self, name: str) -> None:
         """Remove a file and make that durable."""
@@ -127,10 +132,11 @@ class FileSystemLocation(Location):
 
     def remove_unfinished(self, name: str) -> None:
         """Remove the partial files of dead attempts."""
-        pattern = f".{require_safe(name)}.????????{_PARTIAL}"
-        with self._errors(f"{name} cannot be deleted"):
-            for partial in list(self._folder.glob(pattern)):
-                partial.unlink(missing_ok=True)
+        partial = re.compile(rf"\.{re.escape(require_safe(name))}\.[0-9a-f]{{8}}{re.escape(_PARTIAL)}")
+        with self._errors(f"unfinished files of {name} cannot be removed"):
+            for found in os.listdir(self._folder) if self._folder.exists() else ():
+                if partial.fullmatch(found):
+                    (self._folder / found).unlink(missing_ok=True)
 
     def describe(self, name: str) -> str:
         """Return the file's path."""
