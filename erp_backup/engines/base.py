@@ -76,6 +76,9 @@ class LoadReport:
     notes: tuple[str, ...] = ()
 
 
+ABOUT_ROWS = "foreign_key_check: "
+
+
 class Snapshot(ABC):
     """One consistent view of a database, open until its context ends."""
 
@@ -134,7 +137,11 @@ class Scratch(ABC):
 
     @abstractmethod
     def integrity_errors(self) -> tuple[str, ...]:
-        """Return what the database's own integrity check complains about (``integrity_check``, ``amcheck``)."""
+        """Return what the database's own integrity check complains about (``integrity_check``, ``amcheck``).
+
+        A line that begins with ``ABOUT_ROWS`` is about the rows and not about how they are stored: where all fingerprints
+        are equal, the source has the same rows with the same fault.
+        """
 
     @abstractmethod
     def orm(self) -> AbstractContextManager[str]:

@@ -134,9 +134,9 @@ class FileSystemLocation(Location):
         """Remove the partial files of dead attempts."""
         partial = re.compile(rf"\.{re.escape(require_safe(name))}\.[0-9a-f]{{8}}{re.escape(_PARTIAL)}")
         with self._errors(f"unfinished files of {name} cannot be removed"):
-            for found in os.listdir(self._folder) if self._folder.exists() else ():
-                if partial.fullmatch(found):
-                    (self._folder / found).unlink(missing_ok=True)
+            for found in self._folder.iterdir() if self._folder.exists() else ():
+                if partial.fullmatch(found.name):
+                    found.unlink(missing_ok=True)
 
     def describe(self, name: str) -> str:
         """Return the file's path."""

@@ -10,11 +10,11 @@ from typing import BinaryIO
 from erp_backup.core.codecs import Meter, decode_with, limited
 from erp_backup.core.comparison import compare_figures
 from erp_backup.core.errors import BackupError, CorruptError, InterruptedBySignal, MissingError, RefusedError
-from erp_backup.core.figures import Figures, Finding, Measurement, Severity
+from erp_backup.core.figures import Figures, Finding, Measurement, Outcome, Severity, outcome_of
 from erp_backup.core.manifest import Manifest
 from erp_backup.core.spaces import no_space_as_error, require_space
 from erp_backup.core.workspace import Folder
-from erp_backup.engines.base import Engine, LoadReport, Scratch
+from erp_backup.engines.base import ABOUT_ROWS, Engine, LoadReport, Scratch
 from erp_backup.locations.base import Location
 from erp_backup.models import CopyState
 from erp_backup.services import measuring, probing, storing
@@ -178,8 +178,9 @@ class _Verification:
             data=manifest.has_data,
             schema=manifest.has_schema,
         )
+        has_source_rows = outcome_of(self.findings) is Outcome.PASSED
         self.findings += [
-            Finding(kind="integrity", subject=scratch.name, message=text) for text in scratch.integrity_errors()
+            _integrity_finding(text, has_source_rows=has_source_rows) for text in scratch.integrity_errors()
         ]
 
     def _compare_model_checks(self, scratch: Scratch) -> None:
@@ -228,6 +229,14 @@ def open_private(path: Path) -> BinaryIO:
 def _damaged_copy(error: BackupError) -> Finding:
     """Another copy is good, so the verification goes on; but this one is no copy."""
     return Finding(kind="archive", subject="copy", expected="as stored", found="not as stored", message=str(error))
+
+
+def _integrity_finding(text: str, *, has_source_rows: bool) -> Finding:
+    """Faults of the rows were in the source where the rows are the source's; faults of the file never are excused."""
+    if has_source_rows and text.startswith(ABOUT_ROWS):
+        message = f"{text.removeprefix(ABOUT_ROWS)}. The source had it too; the restore did not cause it."
+        return Finding(kind="integrity", subject="references", message=message, severity=Severity.SOURCE)
+    return Finding(kind="integrity", subject="copy", message=text)
 
 
 def _load_findings(report: LoadReport) -> list[Finding]:

@@ -27,7 +27,8 @@ _GONE = re.compile(
     r"|the database system is (?:shutting down|starting up|in recovery)|SSL SYSCALL error|no connection to the server",
     re.IGNORECASE,
 )
-_LOCKED = re.compile(r"canceling statement due to lock timeout|could not obtain lock", re.IGNORECASE)
+# pg_dump waits for its locks, and only for them, under a statement timeout.
+_LOCKED = re.compile(r"canceling statement due to (?:lock|statement) timeout|could not obtain lock", re.IGNORECASE)
 # A newer pg_restore sets what an older server does not know; every row is restored all the same.
 _HARMLESS = re.compile(r'unrecognized configuration parameter "(?:transaction_timeout|idle_session_timeout)"')
 

@@ -77,7 +77,7 @@ class Command(BackupCommand):
                 output_name=name,
                 server_name=options["servername"] or "",
                 excluded_tables=names_in(options["exclude_tables"]),
-                schemas=tuple(options["schema"]),
+                schemas=tuple(options["schema"] or ()),
                 compress=options["compress"] or None,
                 encrypt=options["encrypt"] or None,
             )
