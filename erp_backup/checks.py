@@ -129,6 +129,9 @@ def _configured() -> tuple[DatabaseConfig, ...]:
 
 def _engines(aliases: Iterable[str]) -> Iterator[Engine]:
     """The engines of these aliases; that a kind of database has none is said when it is backed up."""
+    wanted = sorted(aliases)
+    if not wanted:  # also where the settings mean nothing: that is said by E002
+        return
     config, clock = get_config(), SystemClock()
     tools = Tools(
         clock=clock,
@@ -136,7 +139,7 @@ def _engines(aliases: Iterable[str]) -> Iterator[Engine]:
         program_dirs=config.program_dirs,
         maintenance_database=config.maintenance_database,
     )
-    for alias in sorted(aliases):
+    for alias in wanted:
         with contextlib.suppress(ConfigurationError):
             yield engine_for(alias, tools)
 

@@ -223,7 +223,8 @@ def _databases(raw: Mapping[str, Any]) -> tuple[DatabaseConfig, ...]:
     """The aliases that are backed up when none is named: ours, else django-dbbackup's, else all."""
     where, given = _where("DATABASES"), raw.get("DATABASES")
     if given is None:
-        where, given = "DBBACKUP_DATABASES", getattr(settings, "DBBACKUP_DATABASES", _real_databases())
+        where = "DBBACKUP_DATABASES" if hasattr(settings, "DBBACKUP_DATABASES") else "DATABASES"
+        given = getattr(settings, where) if where != "DATABASES" else _real_databases()
         given = {alias: {} for alias in values.texts(given, where)}
     if not values.mapping(given, where):
         raise ConfigurationError(f"{where} names no database.", remedy="Name what is to be backed up, or leave it out.")
@@ -264,6 +265,11 @@ def _locations(raw: Mapping[str, Any]) -> tuple[LocationConfig, ...]:
         return tuple(_location(str(alias), options) for alias, options in given.items())
     if DEFAULT_STORAGE in settings.STORAGES:
         return (LocationConfig(alias="local", storage=DEFAULT_STORAGE),)
+    if hasattr(settings, "DBBACKUP_STORAGE"):
+        raise ConfigurationError(
+            "DBBACKUP_STORAGE says where backups go as django-dbbackup before 5.0 understood it.",
+            remedy=f"Write it as STORAGES[{DEFAULT_STORAGE!r}], and take it out.",
+        )
     return (LocationConfig(alias="local", folder=_state_dir(raw) / "backups"),)
 
 

@@ -42,8 +42,8 @@ def _read_capped(location: Location, name: str) -> bytes:
     raw = bytearray()
     for chunk in location.open(name):
         raw += chunk
-        if len(raw) > manifests.MAX_SIZE:
-            break  # the reader of manifests refuses it by its size
+        if len(raw) > manifests.MAX_SIZE or not raw.startswith(b"{"):
+            break  # the reader of manifests refuses it for that; the rest of it is not worth its memory
     return bytes(raw)
 
 

@@ -41,6 +41,13 @@ def back_up_with_at_most(host: Host, size: int) -> subprocess.CompletedProcess[s
     )
 
 
+def small_disk(path: Path, size: str) -> None:
+    """Mount a real small file system."""
+    path.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", path], check=True)
+
+
+@pytest.mark.parametrize("seeded", ["postgresql"], indirect=True)
 def test_disk_full_at_any_byte__no_backup_and_nothing_left(seeded: Host) -> None:
     """Wherever it fills up, the answer is exit 31; with room enough the same command works."""
     seeded.manage("dbbackup", "-q")
@@ -56,11 +63,27 @@ def test_disk_full_at_any_byte__no_backup_and_nothing_left(seeded: Host) -> None
         leftovers.assert_nothing_left(seeded)
 
 
+@pytest.mark.parametrize("seeded", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("size", ["16k", "400k", "1m"])
+def test_no_room_for_the_copy__no_backup_and_nothing_left(seeded: Host, tmp_path: Path, size: str) -> None:
+    """The copy that a snapshot of SQLite is needs room in the state folder."""
+    small = tmp_path / "small"
+    small_disk(small, size)
+    try:
+        result = seeded.manage("dbbackup", check=False, env={"ERP_BACKUP_STATE_DIR": str(small)})
+        left = {path.name for path in (small / "jobs").glob("*")}
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+    assert 31 == result.returncode, str(result)
+    assert set() == left
+    assert [] == list(seeded.backups_dir.glob("*"))
+
+
 def test_location_full__names_the_folder(seeded: Host, tmp_path: Path) -> None:
     """A real small file system as location: the message names it, and the next run with room works."""
     small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
+    small_disk(small, "64k")
     try:
         result = seeded.manage("dbbackup", check=False, env={"ERP_BACKUP_BACKUPS_DIR": str(small / "b")})
 
@@ -76,9 +99,8 @@ def test_location_full__names_the_folder(seeded: Host, tmp_path: Path) -> None:
 def test_no_room_for_a_drill__could_not_verify(seeded: Host, tmp_path: Path) -> None:
     """A drill that has no room for the decoded dump is no pass."""
     small = tmp_path / "small"
-    small.mkdir(mode=0o700)
     seeded.manage("dbbackup")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k,mode=0700", "tmpfs", small], check=True)
+    small_disk(small, "100k")
     try:
         for name in ("signing.key", "heads.json"):
             (small / name).write_bytes((seeded.state_dir / name).read_bytes())

@@ -72,6 +72,8 @@ class TestKills:
         for moment in range(offset if EVERY > 1 else 1, moments + 1, EVERY):
             before = leftovers.backups(killed_host)
             died = run(killed_host, str(moment), str(int(number)))
+            if died.returncode == 0 and int(died.stdout) < moment:
+                break  # how many chunks a dump has depends on the pipe: this run had fewer moments
 
             assert died.returncode == (-number if number is signal.SIGKILL else 128 + number), died.stderr
             assert_none_or_whole(killed_host, postgres, before)

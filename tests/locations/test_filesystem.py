@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.files.storage import FileSystemStorage, InMemoryStorage
-from pytest_django.fixtures import SettingsWrapper
+from django.test import override_settings
 
 from erp_backup.conf import LocationConfig
 from erp_backup.core.errors import LocationError
@@ -25,8 +28,10 @@ from tests.contracts.location import CONTENT, NAME, ROOM, Everything, LocationCo
 SAVING = """
 import signal, sys
 from pathlib import Path
+from django.conf import settings
 from erp_backup.conf import LocationConfig
 from erp_backup.locations import location_for
+settings.configure()
 def endless():
     yield b"a part"
     print("a part is written", flush=True)
@@ -112,9 +117,6 @@ class TestFileSystem(LocationContract, PrivateLocationContract):
 
 
 def _limited(folder: Path) -> Iterator[Location]:
-    import resource  # noqa: PLC0415 - only where nothing can be mounted
-    import signal  # noqa: PLC0415 - the same
-
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, before[1]))
@@ -246,10 +248,13 @@ class TestKinds:
         assert FileSystemLocation.accepts(FileSystemStorage(tmp_path))
         assert isinstance(at(tmp_path), FileSystemLocation)
 
-    def test_storage_without_a_place__configuration_error(self, settings: SettingsWrapper) -> None:
+    def test_storage_without_a_place__configuration_error(self) -> None:
         """A storage that forgets everything keeps no backups."""
-        settings.STORAGES = {**settings.STORAGES, "memory": {"BACKEND": "django.core.files.storage.InMemoryStorage"}}
-        with pytest.raises(ConfigurationError, match="InMemoryStorage, which cannot keep archives"):
+        memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+        with (
+            override_settings(STORAGES={**settings.STORAGES, "memory": memory}),
+            pytest.raises(ConfigurationError, match="InMemoryStorage, which cannot keep archives"),
+        ):
             location_for(LocationConfig(alias="m", storage="memory"))
 
         assert not FileSystemLocation.accepts(InMemoryStorage())
@@ -261,12 +266,12 @@ class TestKinds:
             {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"folder": "/x"}},
         ],
     )
-    def test_storage_that_cannot_be_made__configuration_error(
-        self, settings: SettingsWrapper, entry: dict[str, Any]
-    ) -> None:
+    def test_storage_that_cannot_be_made__configuration_error(self, entry: dict[str, Any]) -> None:
         """A storage that is configured wrongly is said in words, naming the location and the setting."""
-        settings.STORAGES = {**settings.STORAGES, "broken": entry}
-        with pytest.raises(ConfigurationError, match="'offsite' cannot be used") as caught:
+        with (
+            override_settings(STORAGES={**settings.STORAGES, "broken": entry}),
+            pytest.raises(ConfigurationError, match="'offsite' cannot be used") as caught,
+        ):
             location_for(LocationConfig(alias="offsite", storage="broken"))
 
         assert "STORAGES['broken']" in caught.value.remedy

@@ -10,6 +10,7 @@ import random
 import sqlite3
 import sys
 import threading
+import time
 
 import psycopg
 
@@ -69,6 +70,7 @@ def write_sqlite(target: str, chance: random.Random, stop: threading.Event) -> i
                 connection.execute(statement)
             connection.execute("COMMIT")
             commits += 1
+            time.sleep(0.005)  # SQLite has no queue: a writer that never rests would keep all others out for ever
     finally:
         connection.close()
     return commits

@@ -117,6 +117,8 @@ def connect(settings: Mapping[str, Any], *, database: str | None = None, purpose
 
 def pin_session(connection: Connection) -> None:
     """Set what changes text output or limits time to known values, for this session."""
+    # By itself: a role's limit of a few milliseconds would stop the look at all the others.
+    connection.execute("SET statement_timeout = 0")
     connection.execute(_SET_SESSION, {"values": psycopg.types.json.Jsonb(SESSION)})
 
 

@@ -29,8 +29,12 @@ _GONE = re.compile(
 )
 # pg_dump waits for its locks, and only for them, under a statement timeout.
 _LOCKED = re.compile(r"canceling statement due to (?:lock|statement) timeout|could not obtain lock", re.IGNORECASE)
-# A newer pg_restore sets what an older server does not know; every row is restored all the same.
-_HARMLESS = re.compile(r'unrecognized configuration parameter "(?:transaction_timeout|idle_session_timeout)"')
+# A newer pg_restore sets what an older server does not know; every row is restored all the same. A dump of the schema
+# `public` alone makes it, and every database is born with it.
+_HARMLESS = re.compile(
+    r'unrecognized configuration parameter "(?:transaction_timeout|idle_session_timeout)"'
+    r'|schema "public" already exists'
+)
 
 
 def candidates(name: str, directories: Sequence[Path], major: int) -> list[Path]:

@@ -204,6 +204,8 @@ def _create(admin: Connection, name: str, facts: DatabaseFacts, live: str) -> No
     admin.execute(creation_sql(name, facts, admin.info.server_version // 10000, tablespace=row[0] if row else ""))
     admin.execute(_comment(name, _OURS))
     admin.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+    # With an assumed role the owner is not who connects.
+    admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO SESSION_USER").format(sql.Identifier(name)))
 
 
 def creation_sql(name: str, facts: DatabaseFacts, major: int, *, tablespace: str = "") -> sql.Composed:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 import psycopg
 from django.db import connections, transaction
 
-from erp_backup.core.errors import ProgramError
+from erp_backup.core.errors import DatabaseError, ProgramError
 from erp_backup.core.figures import Figures
 from erp_backup.core.manifest import DatabaseFacts
 from erp_backup.core.process import Command, base_environment
@@ -79,7 +79,14 @@ class PostgreSQLSnapshot(Snapshot):
         stream = _explained(self.tools.runner.stream(command, idle_limit=self.tools.idle_limit, stop=self._stop))
         self._streams.append(stream)
         # pg_dump has all of its locks when its first byte comes.
-        return _after(next(stream, b""), stream)
+        return self._after(next(stream, b""), stream)
+
+    def _after(self, first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+        yield first
+        yield from rest
+        # A stream that was closed ends like one that is whole, and nobody may take it for that.
+        if self._stop.is_set():
+            raise DatabaseError(f"The dump of {self.database.name!r} was stopped.")
 
     def _dump_arguments(self, connection: str) -> tuple[str, ...]:
         return programs.dump_arguments(
@@ -146,6 +153,7 @@ class PostgreSQLSnapshot(Snapshot):
         return (
             f"SET TRANSACTION SNAPSHOT '{self.exported.identifier}'",
             "SET TRANSACTION READ ONLY",
+            "SET LOCAL statement_timeout = 0",
             f"SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ({names})",
             f"SET LOCAL row_security = {SESSION['row_security']}",
             f"SET LOCAL lock_timeout = {round(self.tools.lock_timeout * 1000)}",
@@ -186,11 +194,6 @@ def _explained(chunks: Iterator[bytes]) -> Iterator[bytes]:
         if reason is error:
             raise
         raise reason from error
-
-
-def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 @contextlib.contextmanager

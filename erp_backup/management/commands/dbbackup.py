@@ -55,7 +55,7 @@ class Command(BackupCommand):
                 {"backups": [_data(result) for result in results], "errors": [error_data(error) for error in errors]}
             )
         else:
-            self._show(results, errors, quiet=options["quiet"])
+            self._show(results, errors, options)
         return _exit_code(results, errors)
 
     @staticmethod
@@ -101,13 +101,15 @@ class Command(BackupCommand):
             return first.error.exit_code
         return 0
 
-    def _show(self, results: list[BackupResult], errors: list[BackupError], *, quiet: bool) -> None:
+    def _show(self, results: list[BackupResult], errors: list[BackupError], options: dict[str, Any]) -> None:
         for result in results:
-            if not quiet:
+            if not options["quiet"]:
                 self.stdout.write(_sentence(result))
                 for path in result.paths:
                     self.stdout.write(f"  {path}")
-                self.stdout.write(f"  Prove it: manage.py verifybackup {result.manifest.id}")
+                proof = f"Prove it: manage.py verifybackup {result.manifest.id}"
+                aside = "It is in no location: 'listbackups' and 'verifybackup' do not look there."
+                self.stdout.write(f"  {aside if options['output_path'] else proof}")
             for measurement in result.failed_measurements:
                 self.stderr.write(f"  model check {measurement.check}: {measurement.error}")
             for problem in result.problems:
