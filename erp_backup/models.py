@@ -85,7 +85,7 @@ class Copy(models.Model):
         constraints = (models.UniqueConstraint(fields=("backup", "location"), name="erp_backup_one_copy_per_location"),)
 
     def __str__(self) -> str:
-        return f"{self.backup} @ {self.location}"
+        return self.location
 
 
 class Outcome(models.TextChoices):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -69,9 +72,10 @@ class BackupAdmin(ReadOnlyAdmin):
         (_("What it holds"), {"fields": ("database", "database_name", "engine", "kind", "tables", "shown_rows")}),
         (_("When"), {"fields": ("taken_at", "started_at", "finished_at", "shown_duration")}),
         (_("Archive"), {"fields": ("archive", "format", "shown_size", "sha256", "host", "release")}),
+        (_("Figures"), {"fields": ("shown_figures",)}),
         (_("Manifest"), {"fields": ("number", "manifest_sha256", "shown_manifest")}),
     )
-    readonly_fields = ("shown_size", "shown_rows", "shown_duration", "shown_manifest")
+    readonly_fields = ("shown_size", "shown_rows", "shown_duration", "shown_figures", "shown_manifest")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Backup]:
         """Leave the manifests' text out, which is long, and bring each backup's last verification along."""
@@ -101,6 +105,13 @@ class BackupAdmin(ReadOnlyAdmin):
         """What the last verification found, and how deep it was."""
         outcome, level = getattr(backup, "last_outcome", None), getattr(backup, "last_level", None)
         return f"{Outcome(outcome).label} ({level})" if outcome in Outcome.values else None
+
+    @admin.display(description=_("measured in the snapshot"))
+    def shown_figures(self, backup: Backup) -> SafeString | None:
+        """Rows and fingerprint of each table, and the figure of each model check."""
+        if not backup.manifest:
+            return None
+        return render_to_string("admin/erp_backup/figures.html", {"manifest": json.loads(backup.manifest)})
 
     @admin.display(description=_("manifest"))
     def shown_manifest(self, backup: Backup) -> SafeString | None:

@@ -10,7 +10,7 @@ from erp_backup.core.comparison import describe_value
 from erp_backup.core.figures import Finding, Outcome, Severity, TableFigure
 from erp_backup.core.manifest import Manifest
 from erp_backup.core.units import format_count, format_duration, format_size
-from erp_backup.management.tables import render
+from erp_backup.management.tables import plain, render
 from erp_backup.services.verification import LEVELS, VerificationResult
 
 _VERDICTS = {
@@ -30,6 +30,10 @@ _MOST_TABLES = 40  # rows of the report; equal ones beyond are summed up in one 
 
 def lines_of(result: VerificationResult, *, width: int) -> Iterator[str]:
     """Yield the lines of the report, none wider than ``width`` where that is possible."""
+    return map(plain, _lines_of(result, width))
+
+
+def _lines_of(result: VerificationResult, width: int) -> Iterator[str]:
     yield f"{_VERDICTS[result.outcome]}  {result.name}"
     manifest = result.manifest
     if manifest is not None:
@@ -95,8 +99,9 @@ def _table_rows(result: VerificationResult, manifest: Manifest) -> Iterator[tupl
     different = [table for table in expected if found.get(table.label) != table]
     equal = sorted((table for table in expected if found.get(table.label) == table), key=lambda table: -table.rows)
     shown = [*different, *equal[: max(0, _MOST_TABLES - len(different))]]
+    wrong = {finding.subject for finding in result.findings if finding.kind == "table" and _is_failure(finding)}
     for table in shown:
-        yield _table_row(table, found.get(table.label))
+        yield _table_row(table, found.get(table.label), is_wrong=table.label in wrong)
     if len(equal) > len(shown) - len(different):
         yield f"({len(equal) - len(shown) + len(different)} more, equal)", "", "", "", "", SAME
     rows = sum(table.rows for table in expected)
@@ -107,18 +112,23 @@ def _table_rows(result: VerificationResult, manifest: Manifest) -> Iterator[tupl
         format_count(found_rows),
         "",
         "",
-        SAME if not different else f"{len(different)} {DIFFERENT}",
+        f"{len(wrong)} {DIFFERENT}" if wrong else NOT_COMPARED if different else SAME,
     )
 
 
-def _table_row(expected: TableFigure, found: TableFigure | None) -> tuple[str, ...]:
+def _is_failure(finding: Finding) -> bool:
+    return finding.severity is Severity.FAILED
+
+
+def _table_row(expected: TableFigure, found: TableFigure | None, *, is_wrong: bool) -> tuple[str, ...]:
+    """What differs and is no failure was not compared: rows where only the schema was saved, digests of other kinds."""
     return (
         expected.label,
         format_count(expected.rows),
         format_count(found.rows) if found else MISSING,
         _short(expected.fingerprint),
         _short(found.fingerprint) if found else MISSING,
-        SAME if expected == found else DIFFERENT,
+        DIFFERENT if is_wrong else SAME if expected == found else NOT_COMPARED,
     )
 
 
@@ -155,6 +165,7 @@ def _problems(findings: list[Finding], width: int) -> Iterator[str]:
 SAME = "="
 DIFFERENT = "DIFFERS"
 MISSING = "missing"
+NOT_COMPARED = "not compared"
 _DIGITS = 8
 _WIDE = 100  # columns that both fingerprints need beside the rest
 # From least to worst, and how each is marked.
@@ -162,6 +173,6 @@ _ORDER = [Severity.NOTE, Severity.SOURCE, Severity.UNVERIFIED, Severity.FAILED]
 _MARKS = {
     Severity.NOTE: "note",
     Severity.SOURCE: "also in the source",
-    Severity.UNVERIFIED: "not compared",
+    Severity.UNVERIFIED: NOT_COMPARED,
     Severity.FAILED: DIFFERENT,
 }

@@ -14,6 +14,11 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
+def plain(text: str) -> str:
+    """Return one line without control characters: a table may be called anything, and no name moves the cursor."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def render(
     headings: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -27,7 +32,7 @@ def render(
     Where it does not fit, the widest columns that hold text are shortened with ``...``; numbers never are, nor are the
     columns in ``whole``: a table of those may be wider.
     """
-    body = [list(row) for row in rows]
+    body = [[plain(text) for text in row] for row in rows]
     cells = [list(headings), *body]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
     _shrink(widths, right | whole, width - len(_GAP) * (len(headings) - 1))

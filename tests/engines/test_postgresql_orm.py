@@ -40,7 +40,7 @@ def ask(alias: str, query: str) -> Any:
 
 
 def test_snapshot_through_django__is_the_one_of_the_dump(entry: dict[str, Any], job_folder: Folder) -> None:
-    """Later commits are not seen, the host's search path holds, a role's time limit does not, and nothing is written."""
+    """Later commits are not seen, the host's search path holds, a role's time limit does not, nothing is written."""
     with engine_of(entry).snapshot(DumpRequest(), job_folder) as snapshot:
         run(entry, "INSERT INTO item VALUES (4)")
         with snapshot.orm() as alias:

@@ -339,6 +339,20 @@ class TestLimits:
 
         assert b"xxx" == b"".join(ProcessRunner(clock).stream(command, stdin=source(), idle_limit=10))
 
+    @pytest.mark.parametrize("script", ["exec sleep 1000", "exec yes", "exec >&-; exec sleep 1000"])
+    def test_somebody_sets_stop__ended_while_its_reader_waits(self, runner: ProcessRunner, script: str) -> None:
+        """Another thread's word ends a program that is silent, busy, or done with its output; its reader is told."""
+        stop = threading.Event()
+        stream = runner.stream(shell(f"echo $$; {script}"), stop=stop)
+        pid = int(next(stream).split()[0])
+        hand = threading.Timer(0.3, stop.set)
+        hand.start()
+        with pytest.raises(ProgramError, match="sh was stopped"):
+            list(stream)
+        hand.join()
+
+        assert is_gone(pid)
+
     def test_messages_only__a_sign_of_life(self) -> None:
         """A program that only writes messages is not silent."""
         clock = SteppingClock(step=5.0)

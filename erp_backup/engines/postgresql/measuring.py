@@ -36,7 +36,7 @@ WITH RECURSIVE piece(oid, number, size, hash) AS (
 SELECT count(*) FILTER (WHERE number = 0),
        coalesce(sum(hashtextextended(concat_ws(' ', oid, number, encode(hash, 'hex')), 0)), 0)::text FROM piece
 """
-_CANCEL_TRIES = 5
+_CANCEL_TRIES = 3
 _CANCEL_SECONDS = 0.5  # for one of them; afterwards the connection is cut
 
 
