@@ -53,7 +53,7 @@ ROLES = ("local", "offsite")
 # Each method with its least, its usual and its greatest level.
 COMPRESSIONS: Mapping[str, tuple[int, int, int]] = {"zstd": (1, 1, 22), "gzip": (1, 6, 9), "none": (0, 0, 22)}
 ENCRYPTIONS = ("age",)
-_SECRET_KEY_START = "AGE-SECRET-KEY-"
+_IDENTITY_START = "AGE-SECRET-KEY-"
 DEFAULT_STORAGE = "dbbackup"  # django-dbbackup's own alias
 
 
@@ -301,7 +301,7 @@ def _encryption(raw: Mapping[str, Any]) -> EncryptionConfig:
     given, key = _options(raw, "ENCRYPTION"), "ENCRYPTION"
     for option in ("RECIPIENTS", "IDENTITY_FILE"):
         # Whatever complains about it further on would repeat it, in mails, logs and the history.
-        if _SECRET_KEY_START in str(given.get(option)).upper():
+        if _IDENTITY_START in str(given.get(option)).upper():
             raise ConfigurationError(
                 f"{_where(key, option)} holds a secret key itself.",
                 remedy="RECIPIENTS are public keys (age1...), IDENTITY_FILE is the path of a file. Make a new pair.",

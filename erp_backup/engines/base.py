@@ -139,7 +139,7 @@ class Scratch(ABC):
     def integrity_errors(self) -> tuple[str, ...]:
         """Return what the database's own integrity check complains about (``integrity_check``, ``amcheck``).
 
-        A line that begins with ``ABOUT_ROWS`` is about the rows and not about how they are stored: where all fingerprints
+        A line that begins with ``ABOUT_ROWS`` is about the rows, not about how they are stored: where all fingerprints
         are equal, the source has the same rows with the same fault.
         """
 

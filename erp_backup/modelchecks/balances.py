@@ -1,7 +1,5 @@
 """Balances: a sum per key, so that two that are swapped are two findings."""
 
-
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """What every model check is: a name, the database it belongs to, a time limit, and something it measures."""
 
-
-
 from __future__ import annotations
 
 import inspect

@@ -4,8 +4,6 @@ They look at all data, the ERP's own and Django's (sessions, the admin's log) an
 held, the copy holds.
 """
 
-
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -254,6 +254,17 @@ class TestOutputPath:
         assert 2 == result.returncode
         assert "Configure such a place as a location" in result.stderr
 
+    def test_verifications_afterwards__no_false_alarm(self, host: Host, tmp_path: Path) -> None:
+        """It is no part of the locations, so nothing is missing there, and their chain goes on without it."""
+        first = backed_up(host)
+        backed_up(host, "-O", f"{tmp_path}/new/")
+        between = host.manage("verifybackup", "-q", check=False)
+        second = backed_up(host)
+
+        assert 0 == between.returncode, str(between)
+        assert [1, 2] == [first["number"], second["number"]]
+        assert 0 == host.manage("verifybackup", "-q", "--all", check=False).returncode
+
     def test_message__does_not_promise_what_is_not_there(self, host: Host, tmp_path: Path) -> None:
         """No command finds it there, so none is recommended."""
         said = host.manage("dbbackup", "-O", str(tmp_path / "new")).stdout

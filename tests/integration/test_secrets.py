@@ -440,7 +440,7 @@ class TestBadRuns:
     def test_secret_key_in_the_settings__nothing_seen(
         self, watched: Watched, canaries: Secrets, command: str, setting: str
     ) -> None:
-        """The halves of a pair are easily mistaken, and a key for its file; the message must not spread the wrong one."""
+        """The halves of a pair are easily mistaken, and a key for its file; no message spreads the wrong one."""
         watched.run("dbbackup", "-q")
         result = watched.run(command, "-v3", "--traceback", **{setting: canaries.identity_text})
 

@@ -40,9 +40,7 @@ class SQLite(Engine):
     """A database in a file, as Django's ``sqlite3`` backend opens it."""
 
     vendor = "sqlite"
-    methods: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"fingerprint": "xxh3-128-sum/1", "definition": "sqlite/1"}
-    )
+    methods: ClassVar[Mapping[str, str]] = MappingProxyType({"fingerprint": "xxh3-128-sum/1", "definition": "sqlite/1"})
     formats: ClassVar[tuple[str, ...]] = ("sqlite3", "sql")
     suffixes: ClassVar[Mapping[str, str]] = {"sqlite3": "sqlite3", "sql": "sql"}
 
