@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from tests.support.host import Host
 from tests.support.postgres import Cluster, temporary_database
 
 OWNER = "erp_owner"
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: here it means what it always means.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,11 @@ class TestSigning:
         for process in processes:
             assert process.stdout is not None
             assert "ready\n" == process.stdout.readline()
-        keys = {process.communicate("go\n")[0] for process in processes}
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        keys = {process.communicate()[0] for process in processes}
 
         assert 1 == len(keys)
 

@@ -10,8 +10,9 @@ from erp_backup.core.figures import SchemaObject
 from erp_backup.engines.postgresql.catalog import OURS, no_member
 from erp_backup.engines.postgresql.connecting import Connection
 
-# Each query gives: schema, name, definition. What the server fills in by itself when a partition is attached (foreign
-# keys, triggers) is left out: its names are the server's choice. Text that has to be taken to the letter is quoted.
+# Each query gives: schema, name, definition. What the server makes by itself with something else (the triggers and
+# foreign keys of a partition, the functions and casts of a range type) is left out: its version decides what that is.
+# Text that has to be taken to the letter is quoted.
 _OBJECTS = {
     "schema": f"""
         SELECT n.nspname, '', '' FROM pg_namespace n WHERE {OURS} AND {no_member("pg_namespace", "n.oid")}""",
@@ -151,7 +152,9 @@ _GLOBAL_OBJECTS = {
     "cast": f"""
         SELECT '', a.castsource::regtype || ' to ' || a.casttarget::regtype,
                concat_ws(' ', a.castcontext, a.castmethod, nullif(a.castfunc, 0)::regprocedure)
-        FROM pg_cast a WHERE a.oid >= 16384 AND {no_member("pg_cast", "a.oid")}""",
+        FROM pg_cast a WHERE a.oid >= 16384 AND {no_member("pg_cast", "a.oid")}
+          AND NOT EXISTS (SELECT 1 FROM pg_depend i WHERE i.classid = 'pg_cast'::regclass
+                          AND i.objid = a.oid AND i.deptype = 'i')""",
     "language": f"""
         SELECT '', l.lanname, concat_ws(' ', l.lanpltrusted, l.lanplcallfoid::regproc)
         FROM pg_language l WHERE l.oid >= 16384 AND {no_member("pg_language", "l.oid")}""",

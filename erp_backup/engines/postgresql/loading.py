@@ -61,7 +61,7 @@ class Loader:
         reports = [self._run(Command(argv=(str(program), *run), env=environment, package=package)) for run in runs]
         return LoadReport(
             errors=tuple(text for report in reports for text in report.errors),
-            notes=tuple(text for report in reports for text in report.notes),
+            notes=tuple(dict.fromkeys(text for report in reports for text in report.notes)),
         )
 
     def _run(self, command: Command) -> LoadReport:
