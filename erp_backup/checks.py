@@ -21,7 +21,7 @@ from erp_backup.core.process import ProcessRunner
 from erp_backup.engines import engine_for
 from erp_backup.engines.base import DumpRequest, Engine, Problem, Tools
 from erp_backup.exceptions import ConfigurationError
-from erp_backup.locations import location_for
+from erp_backup.locations import location_for, locations_for
 from erp_backup.modelchecks.declared import all_checks
 from erp_backup.modelchecks.registry import validate
 
@@ -46,7 +46,7 @@ def check_settings(**_kwargs: Any) -> list[CheckMessage]:
 
 
 def check_locations(**_kwargs: Any) -> list[CheckMessage]:
-    """E003: a location uses a storage that cannot keep archives."""
+    """E003: a location uses a storage that cannot keep archives, or is the same place as another."""
     if current_problems():
         return []
     found: list[CheckMessage] = []
@@ -54,8 +54,17 @@ def check_locations(**_kwargs: Any) -> list[CheckMessage]:
         try:
             location_for(location)
         except ConfigurationError as error:
-            found.append(Error(error.message, hint=error.remedy or None, id="erp_backup.E003"))
+            found.append(_unusable(error))
+    if not found:
+        try:
+            locations_for(get_config().locations)
+        except ConfigurationError as error:
+            found.append(_unusable(error))
     return found
+
+
+def _unusable(error: ConfigurationError) -> CheckMessage:
+    return Error(error.message, hint=error.remedy or None, id="erp_backup.E003")
 
 
 def check_state_dir(**_kwargs: Any) -> list[CheckMessage]:

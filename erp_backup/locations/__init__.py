@@ -5,7 +5,9 @@ A kind of location is a module of this package with its class in ``LOCATION``: t
 
 from __future__ import annotations
 
+import os
 import pkgutil
+from collections.abc import Iterable
 from importlib import import_module
 
 from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
@@ -20,6 +22,24 @@ def kinds() -> list[type[Location]]:
     """Return every kind of location there is."""
     modules = [import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__)]
     return [module.LOCATION for module in modules if hasattr(module, "LOCATION")]
+
+
+def locations_for(configs: Iterable[LocationConfig]) -> tuple[Location, ...]:
+    """Return the locations of ``configs``.
+
+    Raises ConfigurationError for what :func:`location_for` refuses, and for two that are one place: a copy in the same
+    folder is no copy, and cleaning up after the one would delete the other's archive.
+    """
+    made = tuple(location_for(config) for config in configs)
+    places: dict[str, str] = {}
+    for location in made:
+        other = places.setdefault(os.path.realpath(location.describe("x")), location.alias)
+        if other != location.alias:
+            raise ConfigurationError(
+                f"The locations {other!r} and {location.alias!r} are one place.",
+                remedy="Give one of them another STORAGE, or another PREFIX.",
+            )
+    return made
 
 
 def location_for(config: LocationConfig) -> Location:

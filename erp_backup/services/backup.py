@@ -370,8 +370,9 @@ class Attempt:
         self, manifest: Manifest, raw: bytes, stored: list[Location], problems: dict[str, str], started_at: datetime
     ) -> BackupResult:
         sha256, now = manifests.digest(raw), self.environment.clock.now()
-        head = Head(number=manifest.number, sha256=sha256, name=manifest.id)
-        heads.advance_head(self.environment.config.state_dir, self.request.database, head)
+        if self.request.output_path is None:  # a folder of somebody's own is no location that could withhold anything
+            head = Head(number=manifest.number, sha256=sha256, name=manifest.id)
+            heads.advance_head(self.environment.config.state_dir, self.request.database, head)
         partial = "; ".join(f"location {alias!r}: {problem}" for alias, problem in problems.items())
         state = CopyState.VERIFIED if self.environment.config.read_back else CopyState.STORED
         read_back_at = now if self.environment.config.read_back else None

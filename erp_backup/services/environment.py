@@ -26,7 +26,7 @@ from erp_backup.core.workspace import Workspace, require_private
 from erp_backup.engines import engine_for
 from erp_backup.engines.base import Engine, Tools
 from erp_backup.exceptions import ConfigurationError
-from erp_backup.locations import location_for
+from erp_backup.locations import location_for, locations_for
 from erp_backup.locations.base import Location
 
 
@@ -142,7 +142,7 @@ def build_environment(
         clock=clock,
         runner=ProcessRunner(clock),
         workspace=Workspace(config.state_dir),
-        locations=tuple(location_for(location) for location in config.locations),
+        locations=locations_for(config.locations),
         reporter=reporter or NullReporter(),
         actor=actor or _who(),
     )

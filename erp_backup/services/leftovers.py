@@ -60,8 +60,9 @@ def _record(environment: Environment, history: History, leftovers: Leftovers, ba
     now, manifest, copy = environment.clock.now(), backup.manifest, backup.copies[0]
     present = [entry.location.alias for entry in backup.copies]
     absent = [alias for alias in leftovers.locations if alias not in present]
-    head = Head(number=manifest.number, sha256=backup.sha256, name=backup.name)
-    advance_head(environment.config.state_dir, manifest.database.alias, head)
+    if {location.alias for location in environment.locations} & set(present):  # not a folder of somebody's own
+        head = Head(number=manifest.number, sha256=backup.sha256, name=backup.name)
+        advance_head(environment.config.state_dir, manifest.database.alias, head)
     history.complete(
         manifest,
         b"".join(copy.location.open(copy.name)),

@@ -61,7 +61,7 @@ def _select(environment: Environment, request: VerifyRequest) -> list[Selected]:
         chosen = list(catalog.newest_by_database(chosen).values())
     gone = [*_withheld(environment, found, unreadable, request), *_unchained(found, request)]
     if request.everything:
-        gone += _vanished(found, unreadable, request)
+        gone += _vanished(environment, found, unreadable, request)
     return [*unreadable, *gone, *chosen]
 
 
@@ -122,12 +122,14 @@ def _unchained(found: list[Found], request: VerifyRequest) -> Iterator[Verificat
 
 
 def _vanished(
-    found: list[Found], unreadable: list[VerificationResult], request: VerifyRequest
+    environment: Environment, found: list[Found], unreadable: list[VerificationResult], request: VerifyRequest
 ) -> Iterator[VerificationResult]:
     """Backups that the history knows and no location has any more."""
     present = {backup.name for backup in found}
     damaged = {result.name for result in unreadable}
-    rows = Backup.objects.filter(status__in=(BackupStatus.COMPLETE, BackupStatus.PARTIAL))
+    ours = [location.alias for location in environment.locations]  # not a folder of somebody's own
+    stored = Backup.objects.filter(status__in=(BackupStatus.COMPLETE, BackupStatus.PARTIAL))
+    rows = stored.filter(copies__location__in=ours).distinct()
     for name, archive, alias in rows.values_list("name", "archive", "database"):
         if name not in present and archive not in damaged and (not request.databases or alias in request.databases):
             yield VerificationResult(

@@ -77,9 +77,9 @@ class TestSecrets:
 
         assert [] == round_trip(engine_of({**secretive, "PASSWORD": ""}), job_folder)
 
-    def test_secret_without_a_safe_way__is_refused(self, pg_database: dict[str, Any], job_folder: Folder) -> None:
+    def test_secret_without_a_safe_way__is_refused(self, filled: dict[str, Any], job_folder: Folder) -> None:
         """What libpq takes from nowhere but the command line would be read by everybody."""
-        engine = engine_of({**pg_database, "OPTIONS": {"sslpassword": "open sesame"}})
+        engine = engine_of({**filled, "OPTIONS": {"sslpassword": "open sesame"}})
 
         with engine.snapshot(DumpRequest(), job_folder) as snapshot, pytest.raises(RefusedError) as caught:
             snapshot.dump()
@@ -106,10 +106,10 @@ class TestWords:
         ],
     )
     def test_server_out_of_reach__is_said_everywhere(
-        self, pg_database: dict[str, Any], job_folder: Folder, changes: dict[str, str], said: str
+        self, filled: dict[str, Any], job_folder: Folder, changes: dict[str, str], said: str
     ) -> None:
         """Facts, snapshot and preflight say the same, with the settings to look at and without the password."""
-        engine = engine_of({**pg_database, **changes})
+        engine = engine_of({**filled, **changes})
         with pytest.raises(ServerUnreachableError) as facts:
             engine.facts()
         with pytest.raises(ServerUnreachableError), engine.snapshot(DumpRequest(), job_folder):
@@ -120,15 +120,15 @@ class TestWords:
         assert said in text
         assert "PORT, NAME, USER and PASSWORD" in text
         assert "wrong guess" not in text
-        assert pg_database["PASSWORD"] not in text
+        assert filled["PASSWORD"] not in text
         assert (ServerUnreachableError, Severity.FAILED) == (problem.error, problem.severity)
 
     def test_nobody_listens__scratch_and_lock_say_it(
-        self, pg_database: dict[str, Any], job_folder: Folder, tmp_path: Path
+        self, filled: dict[str, Any], job_folder: Folder, tmp_path: Path
     ) -> None:
         """What needs the maintenance database tells of the server, too."""
-        reached = engine_of(pg_database)
-        engine = engine_of({**pg_database, "PORT": str(free_port())})
+        reached = engine_of(filled)
+        engine = engine_of({**filled, "PORT": str(free_port())})
 
         for attempt in (engine.scratch(reached.facts(), job_folder), engine.lock("us", tmp_path)):
             with pytest.raises(ServerUnreachableError), attempt:
@@ -266,9 +266,9 @@ class TestRights:
 class TestParameters:
     """What libpq is told."""
 
-    def test_network__is_watched_unless_the_settings_say_otherwise(self, pg_database: dict[str, Any]) -> None:
+    def test_network__is_watched_unless_the_settings_say_otherwise(self, filled: dict[str, Any]) -> None:
         """A dead line is noticed: by sessions and programs alike, and the settings have the last word."""
-        given = {**pg_database, "OPTIONS": {"keepalives_idle": 7, "pool": True, "isolation_level": 2}}
+        given = {**filled, "OPTIONS": {"keepalives_idle": 7, "pool": True, "isolation_level": 2}}
         values = connecting.parameters(given)
         environment, rest = connecting.program_environment(values, {}, Path("/x"))
         with connecting.session(given) as session:
@@ -277,7 +277,7 @@ class TestParameters:
         assert "7" == used["keepalives_idle"]
         assert connecting.NETWORK["tcp_user_timeout"] == used["tcp_user_timeout"]
         assert "keepalives_idle='7'" in rest
-        assert pg_database["NAME"] == environment["PGDATABASE"]
+        assert filled["NAME"] == environment["PGDATABASE"]
         assert "PGPASSWORD" not in environment
         assert not {"pool", "isolation_level"} & values.keys()
 
@@ -291,9 +291,9 @@ class TestParameters:
         assert "a=b c" == environment["PGDATABASE"]
         assert {"fallback_application_name": r"o'dd \ na=me"} == psycopg.conninfo.conninfo_to_dict(rest)
 
-    def test_settings_of_a_session__are_pinned(self, pg_database: dict[str, Any]) -> None:
+    def test_settings_of_a_session__are_pinned(self, filled: dict[str, Any]) -> None:
         """Whatever a role has set, our sessions write text in one way and have no limits."""
-        with connecting.session(pg_database) as session:
+        with connecting.session(filled) as session:
             query = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
             found = dict(session.execute(query, [[*connecting.SESSION]]).fetchall())
 

@@ -12,7 +12,7 @@ from erp_backup.core.figures import Figures
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import DumpRequest
 from erp_backup.engines.postgresql import PostgreSQL, catalog, definitions
-from tests.support.pg_engine import connect, drill, engine_of, round_trip, run, take
+from tests.support.pg_engine import connect, drill, engine_of, round_trip, run, scratch_databases, take
 from tests.support.postgres import Cluster, temporary_database
 
 ZOO = Path(__file__).parents[1] / "support" / "zoo.sql"
@@ -135,9 +135,9 @@ def test_what_only_superusers_make__comes_back(postgres: Cluster, job_folder: Fo
             engine, job_folder, dumped, lambda scratch: integrity.extend(scratch.integrity_errors())
         )
         run(entry, "ALTER SUBSCRIPTION nowhere SET (slot_name = NONE)", "DROP SUBSCRIPTION nowhere")
-    left = [name for name in postgres.databases() if "scratch" in name]
+        left = scratch_databases(entry)
 
-    assert [] == left
+    assert set() == left
     assert ([], (), []) == (findings, report.errors, integrity)
     assert {"event trigger", "operator class", "foreign server", "foreign table"} <= {
         item.kind for item in dumped.manifest.figures.objects

@@ -16,7 +16,7 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import DumpRequest
 from erp_backup.engines.postgresql import PostgreSQL
 from tests.contracts.engine import Dumped
-from tests.support.pg_engine import drill, engine_of, eventually, run, take
+from tests.support.pg_engine import drill, engine_of, eventually, run, scratch_databases, take
 from tests.support.postgres import Cluster
 from tests.support.programs import fake_program
 
@@ -35,8 +35,8 @@ WAIT = "PERFORM pg_sleep(600);"
 FAIL = "RAISE EXCEPTION '%', 'no such luck';"
 NO_SPACE = "RAISE EXCEPTION 'could not extend file \"base/1/2\": No space left on device' USING ERRCODE = 'disk_full';"
 
-# A custom archive side by side, one after the other, and a plain one.
-WAYS = [("custom", 2), ("custom", 1), ("plain", 1)]
+# A custom archive, loaded by several sessions, and a plain one.
+WAYS = [("custom", 2), ("plain", 1)]
 
 
 def taken(entry: dict[str, Any], folder: Folder, format_name: str, jobs: int, deed: str) -> tuple[PostgreSQL, Dumped]:
@@ -73,7 +73,7 @@ def test_connection_that_is_lost__is_no_verdict(
         drill(engine, job_folder, dumped)
 
     killer.join()
-    assert not [name for name in postgres.databases() if "scratch" in name]
+    assert set() == scratch_databases(pg_database)
 
 
 @pytest.mark.parametrize(("format_name", "jobs"), WAYS)
@@ -117,7 +117,7 @@ def test_interrupted_load__ends_and_leaves_nothing(
         drill(engine, job_folder, dumped)
     hand.join()
 
-    assert not [name for name in postgres.databases() if "scratch" in name]
+    assert set() == scratch_databases(pg_database)
     assert eventually(lambda: not asleep())
 
 
@@ -126,7 +126,7 @@ def test_limits_of_the_role__do_not_count(postgres: Cluster, pg_database: dict[s
     run(pg_database, "CREATE TABLE bill (at timestamptz, total money, span interval)")
     run(pg_database, "INSERT INTO bill VALUES ('2026-01-02 03:04:05+06', '1234.5', '1 day 2 hours')")
     # More than can be measured, dumped or indexed in the role's time.
-    run(pg_database, "CREATE TABLE big AS SELECT g, md5(g::text) AS t FROM generate_series(1, 150000) g")
+    run(pg_database, "CREATE TABLE big AS SELECT g, md5(g::text) AS t FROM generate_series(1, 100000) g")
     run(pg_database, "CREATE INDEX big_t ON big (t)")
     settings = {
         "default_transaction_read_only": "on",
@@ -196,26 +196,26 @@ class TestReport:
         ],
     )
     def test_program_that_fails__is_an_error(
-        self, postgres: Cluster, pg_engine: PostgreSQL, job_folder: Folder, body: str, expected: type[Exception]
+        self, postgres: Cluster, filled: dict[str, Any], job_folder: Folder, body: str, expected: type[Exception]
     ) -> None:
         """A program that ends otherwise than with a report about the archive proves nothing about it."""
-        dumped = take(pg_engine, job_folder)
+        dumped = take(engine_of(filled), job_folder)
         folder = fake_program(job_folder.path / "bin", "pg_restore", postgres.bin_dir / "pg_restore", body)
-        engine = engine_of(pg_engine.database.settings, program_dirs=(folder,))
+        engine = engine_of(filled, program_dirs=(folder,))
 
         with pytest.raises(expected):
             drill(engine, job_folder, dumped)
 
     def test_setting_of_a_newer_version__is_a_note(
-        self, postgres: Cluster, pg_engine: PostgreSQL, job_folder: Folder
+        self, postgres: Cluster, filled: dict[str, Any], job_folder: Folder
     ) -> None:
         """A newer pg_restore sets what an older server does not know; the figures are the better judge."""
         what = 'ERROR:  unrecognized configuration parameter "transaction_timeout"'
         said = f"pg_restore: error: could not execute query: {what}"
-        dumped = take(pg_engine, job_folder)
+        dumped = take(engine_of(filled), job_folder)
         body = f"\"$REAL\" \"$@\" || exit 5; echo '{said}' >&2; echo 'Command was: SET' >&2; exit 1"
         folder = fake_program(job_folder.path / "bin", "pg_restore", postgres.bin_dir / "pg_restore", body)
-        engine = engine_of(pg_engine.database.settings, program_dirs=(folder,))
+        engine = engine_of(filled, program_dirs=(folder,))
 
         report, findings = drill(engine, job_folder, dumped)
 
@@ -227,15 +227,13 @@ class TestList:
     """A look at an archive."""
 
     def test_head_of_an_archive__is_enough_and_no_server_is_needed(
-        self, pg_engine: PostgreSQL, job_folder: Folder
+        self, filled: dict[str, Any], job_folder: Folder
     ) -> None:
         """The table of contents stands in front; where the backup is read, its server may be gone."""
-        rows = "SELECT repeat(md5(g::text), 50) FROM generate_series(1, 2000) g"
-        run(pg_engine.database.settings, f"CREATE TABLE item AS {rows}")
-        dumped = take(pg_engine, job_folder)
+        dumped = take(engine_of(filled), job_folder)
         cut = dumped.path.read_bytes()[:60_000]
         dumped.path.write_bytes(cut)
-        engine = engine_of({**pg_engine.database.settings, "PORT": "1"})
+        engine = engine_of({**filled, "PORT": "1"})
 
         engine.list_archive(dumped.path, "custom")
 
@@ -243,21 +241,21 @@ class TestList:
 
     @pytest.mark.parametrize("format_name", ["custom", "plain"])
     def test_archive_of_the_other_format__is_refused(
-        self, pg_engine: PostgreSQL, job_folder: Folder, format_name: str
+        self, filled: dict[str, Any], job_folder: Folder, format_name: str
     ) -> None:
         """What is said to be one and is the other is corrupt."""
         other = {"custom": "plain", "plain": "custom"}[format_name]
-        dumped = take(pg_engine, job_folder, DumpRequest(format=other))
+        dumped = take(engine_of(filled), job_folder, DumpRequest(format=other))
 
         with pytest.raises(CorruptError):
-            pg_engine.list_archive(dumped.path, format_name)
+            engine_of(filled).list_archive(dumped.path, format_name)
 
 
 def test_archive_of_a_newer_pg_dump__is_given_to_a_newer_pg_restore(
-    postgres: Cluster, pg_engine: PostgreSQL, job_folder: Folder
+    postgres: Cluster, filled: dict[str, Any], job_folder: Folder
 ) -> None:
     """An older pg_restore refuses the archives of a newer pg_dump, so the maker's version counts, too."""
-    dumped = take(pg_engine, job_folder)
+    dumped = take(engine_of(filled), job_folder)
     manifest = replace(dumped.manifest, tools={"pg_dump": "30.1"})
     folder = job_folder.path / "bin"
     folder.mkdir()
@@ -268,7 +266,7 @@ def test_archive_of_a_newer_pg_dump__is_given_to_a_newer_pg_restore(
         f'touch {marker}\nexec {postgres.bin_dir}/pg_restore "$@"\n'
     )
     script.chmod(0o755)
-    engine = engine_of(pg_engine.database.settings, program_dirs=(folder,))
+    engine = engine_of(filled, program_dirs=(folder,))
 
     report, findings = drill(engine, job_folder, replace(dumped, manifest=manifest))
 

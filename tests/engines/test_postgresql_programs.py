@@ -24,8 +24,8 @@ from erp_backup.core.figures import Severity
 from erp_backup.core.process import ProcessRunner
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import DumpRequest
-from erp_backup.engines.postgresql import PostgreSQL, programs
-from tests.support.pg_engine import engine_of, run
+from erp_backup.engines.postgresql import programs
+from tests.support.pg_engine import engine_of
 from tests.support.postgres import Cluster
 from tests.support.programs import BAD_DUMPS, fake_program
 
@@ -125,11 +125,11 @@ class TestChoice:
         assert "15.1" == chosen[1]
 
     def test_preflight__says_what_is_missing_or_old(
-        self, pg_engine: PostgreSQL, tmp_path: Path, nothing_installed: Path
+        self, filled: dict[str, Any], tmp_path: Path, nothing_installed: Path
     ) -> None:
         """Before a backup begins, with the class of the error that it would end with."""
         folder = pretender(tmp_path / "old", "12.1")
-        engine = engine_of(pg_engine.database.settings, program_dirs=(folder,))
+        engine = engine_of(filled, program_dirs=(folder,))
 
         problems = engine.preflight(DumpRequest())
         plain = engine.preflight(DumpRequest(format="plain"))
@@ -141,12 +141,6 @@ class TestChoice:
 
 class TestDump:
     """A dump that does not end well never ends like one that does."""
-
-    @pytest.fixture
-    def filled(self, pg_database: dict[str, Any]) -> dict[str, Any]:
-        """A database whose dump is larger than what a pipe holds."""
-        run(pg_database, "CREATE TABLE item AS SELECT repeat(md5(g::text), 40) AS t FROM generate_series(1, 3000) g")
-        return pg_database
 
     @pytest.mark.parametrize(("kind", "status"), [("before", 1), ("amid", -9), ("after", 3)])
     def test_pg_dump_that_dies__is_an_error_with_its_words(
@@ -185,12 +179,12 @@ class TestDump:
         ],
     )
     def test_cause_of_a_failure__is_its_own_error(
-        self, postgres: Cluster, pg_database: dict[str, Any], job_folder: Folder, said: str, expected: type[BackupError]
+        self, postgres: Cluster, filled: dict[str, Any], job_folder: Folder, said: str, expected: type[BackupError]
     ) -> None:
         """A lock, a lost server and a full disk have remedies of their own, and exit codes."""
         body = f"echo '{said}' >&2; exit 1"
         folder = fake_program(job_folder.path / "bin", "pg_dump", postgres.bin_dir / "pg_dump", body)
-        engine = engine_of(pg_database, program_dirs=(folder,))
+        engine = engine_of(filled, program_dirs=(folder,))
 
         with engine.snapshot(DumpRequest(), job_folder) as snapshot, pytest.raises(BackupError) as caught:
             snapshot.dump()

@@ -18,7 +18,7 @@ from erp_backup.core.errors import BackupError, LockedError, RefusedError
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.postgresql import PostgreSQL
 from erp_backup.engines.postgresql.scratch import creation_sql
-from tests.support.pg_engine import connect, engine_of, eventually, job, round_trip, run
+from tests.support.pg_engine import connect, engine_of, eventually, job, round_trip, run, scratch_databases
 from tests.support.postgres import Cluster
 
 LOCALE = """
@@ -31,11 +31,6 @@ SOURCES = {
     "no encoding": {"encoding": "SQL_ASCII", "locale": "C"},
     "ICU": {"encoding": "UTF8", "locale": "C.UTF-8", "locale_provider": "icu", "icu_locale": "de-u-kn"},
 }
-
-
-def scratch_names(cluster: Cluster) -> set[str]:
-    """Return the scratch databases there are."""
-    return {name for name in cluster.databases() if name.startswith("erp_backup_scratch_")}
 
 
 class TestCreation:
@@ -133,7 +128,7 @@ class TestCreation:
             postgres.drop_role("plain_user")
 
         assert "permission denied to create database" in str(caught.value)
-        assert set() == scratch_names(postgres)
+        assert set() == scratch_databases(pg_database)
 
     def test_command_to_look_at_it__opens_it(
         self, pg_engine: PostgreSQL, job_folder: Folder, postgres: Cluster
@@ -175,7 +170,7 @@ class TestEnd:
         somebody.close()
 
         assert there
-        assert set() == scratch_names(postgres)
+        assert set() == scratch_databases(pg_engine.database.settings)
 
     def test_session_that_is_lost__does_not_keep_it(
         self, pg_engine: PostgreSQL, job_folder: Folder, postgres: Cluster
@@ -187,7 +182,7 @@ class TestEnd:
                 " WHERE application_name = 'erp_backup drill' AND usename = 'erp_owner'"
             )
 
-        assert set() == scratch_names(postgres)
+        assert set() == scratch_databases(pg_engine.database.settings)
 
     def test_killed_job__leaves_what_the_next_one_removes(
         self, pg_engine: PostgreSQL, postgres: Cluster, tmp_path: Path
@@ -211,7 +206,7 @@ class TestEnd:
         assert "erp_backup backup of the night (server process " in str(caught.value)
         assert [] == removed_while_it_lived
         assert [name] == removed
-        assert set() == scratch_names(postgres)
+        assert set() == scratch_databases(pg_engine.database.settings)
 
     def test_what_only_looks_like_ours__stays(self, pg_engine: PostgreSQL, postgres: Cluster) -> None:
         """A name of another length, a comment of somebody's, another owner: none of our business."""

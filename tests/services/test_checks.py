@@ -49,6 +49,7 @@ class TestInProcess:
         """A set-up that works is not complained of."""
         assert [] == found()
 
+    @pytest.mark.django_db
     def test_e002__setting_that_means_nothing(self) -> None:
         """Each thing that is wrong is a message of its own, with its hint."""
         with override_settings(ERP_BACKUP={"LOCATION": {}, "JOBS": 0}):
@@ -75,6 +76,19 @@ class TestInProcess:
 
         assert "erp_backup.E003" == message.id
         assert "'away'" in message.msg
+        assert message.hint
+
+    @pytest.mark.parametrize("other", [{"STORAGE": "backups"}, {"STORAGE": "linked"}])
+    def test_e003__two_locations_in_one_place(self, tmp_path: Path, other: dict[str, str]) -> None:
+        """A copy beside itself is none, whatever name or link leads there."""
+        folder = settings.STORAGES["backups"]["OPTIONS"]["location"]
+        (tmp_path / "link").symlink_to(folder)
+        linked = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": tmp_path / "link"}}
+        raw = {**settings.ERP_BACKUP, "LOCATIONS": {"local": {"STORAGE": "backups"}, "offsite": other}}
+        with override_settings(STORAGES={**settings.STORAGES, "linked": linked}, ERP_BACKUP=raw):
+            message = only(found())
+
+        assert ("erp_backup.E003", "The locations 'local' and 'offsite' are one place.") == (message.id, message.msg)
         assert message.hint
 
     def test_e004__state_folder_open_to_others(self, tmp_path: Path) -> None:
@@ -125,6 +139,7 @@ class TestInProcess:
         assert "no_such_table" in message.msg
         assert [] == silent
 
+    @pytest.mark.django_db
     def test_broken_settings__said_once(self) -> None:
         """One mistake in the settings does not make every other check complain, or crash."""
         with override_settings(ERP_BACKUP="nonsense"):

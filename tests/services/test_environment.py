@@ -10,7 +10,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from erp_backup.conf import CompressionConfig, EncryptionConfig, SigningConfig
+from erp_backup.conf import CompressionConfig, EncryptionConfig, LocationConfig, SigningConfig
 from erp_backup.core import signing
 from erp_backup.core.errors import CorruptError, KeyUnavailableError, RefusedError
 from erp_backup.exceptions import ConfigurationError
@@ -169,6 +169,12 @@ class TestPlaces:
         assert "offsite" == environment.location("offsite").alias
         with pytest.raises(ConfigurationError, match="Did you mean 'offsite'"):
             environment.location("off-site")
+
+    def test_two_locations_in_one_place__refused(self, environment: Environment, tmp_path: Path) -> None:
+        """Nothing is stored where one copy's clean-up would delete the other."""
+        twice = tuple(LocationConfig(alias=alias, folder=tmp_path / "local") for alias in ("local", "offsite"))
+        with pytest.raises(ConfigurationError, match="'local' and 'offsite' are one place"):
+            build_environment(config=replace(environment.config, locations=twice))
 
     def test_engine_of_an_unknown_database__hint(self, environment: Environment) -> None:
         """So is an unknown database."""

@@ -13,7 +13,7 @@ from erp_backup.core.names import manifest_name
 from erp_backup.core.workspace import LEFTOVERS, Leftovers
 from erp_backup.engines.base import Engine
 from erp_backup.models import Backup, BackupStatus, Event
-from erp_backup.services.environment import Environment
+from erp_backup.services.environment import Environment, folder_location
 from erp_backup.services.heads import Head, advance_head, read_heads
 from erp_backup.services.history import History
 from erp_backup.services.leftovers import clean_up
@@ -148,6 +148,15 @@ class TestFinished:
         assert {ARCHIVE, manifest_name(ARCHIVE)} == names(tmp_path / "local")
         assert BackupStatus.FAILED == Backup.objects.get().status
         assert "damaged" in listener.warnings[0]
+
+    def test_folder_of_somebodys_own__recorded_but_no_head(self, environment: Environment, tmp_path: Path) -> None:
+        """What was stored outside all locations is a backup, and no location withholds it."""
+        dead_job(environment, str(tmp_path / "usb"))
+        store_backup(environment, NAME, number=4, locations=(folder_location(tmp_path / "usb"),))
+        clean_after(environment)
+
+        assert BackupStatus.COMPLETE == Backup.objects.get().status
+        assert {} == read_heads(environment.config.state_dir)
 
     def test_dead_jobs_head__never_goes_back(self, environment: Environment) -> None:
         """A backup that died long ago does not become the newest one."""

@@ -119,6 +119,16 @@ def eventually(claim: Callable[[], object], seconds: float = 30) -> bool:
     return False
 
 
+def scratch_databases(entry: Mapping[str, Any]) -> set[str]:
+    """Return the scratch databases of an entry's server, but for those that somebody keeps."""
+    with connect(entry, "postgres") as connection:
+        rows = connection.execute(
+            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE starts_with(datname, %s)",
+            ["erp_backup_scratch_"],
+        ).fetchall()
+    return {name for name, comment in rows if not (comment or "").endswith("kept on purpose")}
+
+
 def waiting_sessions(entry: Mapping[str, Any]) -> list[str]:
     """Return the queries in an entry's database that wait for a lock."""
     with connect(entry, "postgres") as connection:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-_PAUSE = 0.002
+_PAUSE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
