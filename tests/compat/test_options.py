@@ -325,11 +325,12 @@ class TestClean:
         assert sorted(names[-2:]) == archives(host.backups_dir)
         assert old.exists()
 
-    def test_newest_verified__stays_whatever_its_age(self, project: MakeProject) -> None:
+    @pytest.mark.parametrize("level", ["stored", "models"])
+    def test_newest_verified__stays_whatever_its_age(self, project: MakeProject, level: str) -> None:
         """Of four backups, the first is proven: with the newest it is all that stays."""
         host = project("DBBACKUP_CLEANUP_KEEP = 1")
         proven = backed_up(host)
-        host.manage("verifybackup", "-q", proven["id"])
+        host.manage("verifybackup", "-q", "--level", level, proven["id"])
         for _ in range(2):
             backed_up(host)
 
