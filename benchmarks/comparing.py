@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 import signal
 import sys
 import tempfile
@@ -34,8 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         _say(str(error))
         return 2
     facts["Load after"] = machine.load()
-    command = shlex.join(["benchmarks/run.py", *arguments])
-    options.output.write_text(report.document(facts, outcomes, command))
+    options.output.write_text(report.document(facts, outcomes, _command(options)))
     _say(f"Written to {options.output}.")
     return int(any(verdict.is_kept is False for outcome in outcomes for verdict in outcome.verdicts))
 
@@ -52,6 +50,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=_RESULTS, help="the file for the results (RESULTS.md here)")
     return parser.parse_args(arguments)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that repeats this run, wherever its results go."""
+    volume = f"--rows {options.rows}" if options.rows else f"--size {options.size}"
+    return f"benchmarks/run.py {volume} --rounds {options.rounds} --engines {' '.join(options.engines)}"
 
 
 def _positive(text: str) -> int:

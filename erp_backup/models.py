@@ -8,10 +8,41 @@ end.
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    _DateTimeField = models.DateTimeField[Any, Any]
+else:
+    _DateTimeField = models.DateTimeField
+
+
+class MomentField(_DateTimeField):
+    """A moment, aware of its time zone in Python also where the host has ``USE_TZ = False``.
+
+    There it is stored as the host's own times are: naive, in the host's time zone, which SQLite and MySQL insist on.
+    """
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's
+        """Take the zone away where the connection has none."""
+        if isinstance(value, datetime) and connection.timezone is None and timezone.is_aware(value):
+            value = timezone.make_naive(value, timezone.get_default_timezone())
+        return super().get_db_prep_value(value, connection, prepared)
+
+    def from_db_value(self, value: Any, *_: Any) -> Any:
+        """Give it back."""
+        if isinstance(value, datetime) and timezone.is_naive(value):
+            return timezone.make_aware(value, timezone.get_default_timezone())
+        return value
+
+    def deconstruct(self) -> Any:
+        """Be an ordinary DateTimeField to migrations: the column is one."""
+        name, _path, arguments, keywords = super().deconstruct()
+        return name, "django.db.models.DateTimeField", arguments, keywords
 
 
 class BackupStatus(models.TextChoices):
@@ -35,9 +66,9 @@ class Backup(models.Model):
     format = models.CharField(_("format"), max_length=20, blank=True)
     status = models.CharField(_("status"), max_length=20, choices=BackupStatus, default=BackupStatus.RUNNING)
     number = models.PositiveBigIntegerField(_("number"), null=True, blank=True)
-    started_at = models.DateTimeField(_("started"), db_index=True)
-    taken_at = models.DateTimeField(_("state of"), null=True, blank=True, db_index=True)
-    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    started_at = MomentField(_("started"), db_index=True)
+    taken_at = MomentField(_("state of"), null=True, blank=True, db_index=True)
+    finished_at = MomentField(_("finished"), null=True, blank=True)
     archive = models.CharField(_("archive"), max_length=250, blank=True)
     size = models.PositiveBigIntegerField(_("size in bytes"), null=True, blank=True)
     sha256 = models.CharField("SHA-256", max_length=64, blank=True)
@@ -76,8 +107,8 @@ class Copy(models.Model):
     backup = models.ForeignKey(Backup, models.CASCADE, related_name="copies", verbose_name=_("backup"))
     location = models.CharField(_("location"), max_length=100)
     state = models.CharField(_("state"), max_length=20, choices=CopyState, default=CopyState.STORED)
-    stored_at = models.DateTimeField(_("stored"))
-    read_back_at = models.DateTimeField(_("read back"), null=True, blank=True)
+    stored_at = MomentField(_("stored"))
+    read_back_at = MomentField(_("read back"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("copy")
@@ -107,8 +138,8 @@ class Verification(models.Model):
     level = models.CharField(_("level asked for"), max_length=20)
     reached = models.CharField(_("level reached"), max_length=20, blank=True)
     outcome = models.CharField(_("outcome"), max_length=20, choices=Outcome)
-    started_at = models.DateTimeField(_("started"), db_index=True)
-    finished_at = models.DateTimeField(_("finished"))
+    started_at = MomentField(_("started"), db_index=True)
+    finished_at = MomentField(_("finished"))
     restore_seconds = models.FloatField(_("seconds to restore"), null=True, blank=True)
     size = models.PositiveBigIntegerField(_("size in bytes"), null=True, blank=True)
     tables = models.PositiveIntegerField(_("tables compared"), null=True, blank=True)
@@ -154,7 +185,7 @@ class Finding(models.Model):
 class Event(models.Model):
     """Something that happened, in order: the audit log."""
 
-    at = models.DateTimeField(_("at"), db_index=True)
+    at = MomentField(_("at"), db_index=True)
     kind = models.CharField(_("kind"), max_length=50)
     subject = models.CharField(_("subject"), max_length=250, blank=True)
     message = models.TextField(_("message"), blank=True)

@@ -28,6 +28,7 @@ def entry(pg_database: dict[str, Any]) -> dict[str, Any]:
         "CREATE TABLE erp.item AS SELECT generate_series(1, 3) AS a",
         f"ALTER DATABASE {pg_database['NAME']} SET search_path = erp",
         f"ALTER DATABASE {pg_database['NAME']} SET statement_timeout = '100ms'",
+        f"ALTER DATABASE {pg_database['NAME']} SET idle_in_transaction_session_timeout = '30s'",
     )
     return pg_database
 
@@ -47,10 +48,11 @@ def test_snapshot_through_django__is_the_one_of_the_dump(entry: dict[str, Any], 
             rows = ask(alias, "SELECT count(*) FROM item")
             slow = ask(alias, "SELECT count(pg_sleep(0.2))")
             isolation = ask(alias, "SHOW transaction_isolation")
+            may_idle = ask(alias, "SHOW idle_in_transaction_session_timeout")
             with pytest.raises(DjangoDatabaseError, match="read-only"):
                 ask(alias, "INSERT INTO item VALUES (5) RETURNING a")
 
-    assert (3, 1, "repeatable read") == (rows, slow, isolation)
+    assert (3, 1, "repeatable read", "0") == (rows, slow, isolation, may_idle)
     assert alias not in connections.settings
 
 
