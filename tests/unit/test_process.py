@@ -206,15 +206,21 @@ class TestStream:
 
         assert eventually(lambda: is_gone(int(pid_file.read_text())))
 
-    @pytest.mark.parametrize("heir", ["sleep 1000 > /dev/null", "yes >&2"])
-    def test_heir_of_another_session_holds_stderr__no_wait(self, runner: ProcessRunner, heir: str) -> None:
-        """Somebody outside the group who keeps stderr open, silent or not, does not keep us."""
-        script = f"setsid --fork sh -c 'echo $$; exec {heir}' < /dev/null"
+    def test_silent_heir_of_another_session_holds_stderr__no_wait(self, runner: ProcessRunner) -> None:
+        """Somebody outside the group who keeps stderr open does not keep us."""
+        script = "setsid --fork sh -c 'echo $$; exec sleep 1000 > /dev/null' < /dev/null"
         pid = int(b"".join(runner.stream(shell(script))))
         is_alive = not is_gone(pid)
         os.kill(pid, signal.SIGKILL)
 
         assert is_alive
+        assert eventually(lambda: is_gone(pid))
+
+    def test_loud_heir_of_another_session_holds_stderr__no_wait(self, runner: ProcessRunner) -> None:
+        """One who never stops writing neither: it ends by itself only once we have let go of its stderr."""
+        script = "setsid --fork sh -c 'echo $$; exec yes >&2' < /dev/null"
+        pid = int(b"".join(runner.stream(shell(script))))
+
         assert eventually(lambda: is_gone(pid))
 
 
