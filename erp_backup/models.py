@@ -182,6 +182,54 @@ class Finding(models.Model):
         return f"{self.kind} {self.subject}: {self.expected} / {self.found}"
 
 
+class RestoreTarget(models.TextChoices):
+    """Where the restored state goes."""
+
+    SWITCH = "switch", _("in the live database's place")
+    INTO = "into", _("a new database")
+    TABLES = "tables", _("some tables of the live database")
+    IN_PLACE = "in place", _("into the live database, in one transaction")
+    ROLLBACK = "rollback", _("the replaced database, back in its place")
+    ROWS = "rows", _("missing rows of the live database")
+
+
+class RestoreStatus(models.TextChoices):
+    """How a restore went."""
+
+    RUNNING = "running", _("running")  # a dead one is completed or undone by the next run
+    COMPLETE = "complete", _("complete")
+    FAILED = "failed", _("failed")  # the live database is as it was
+
+
+class Restore(models.Model):
+    """One restore: what was put where, by whom, what it replaced, and what came out."""
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    backup_name = models.CharField(_("backup"), max_length=250, blank=True)
+    database = models.CharField(_("database"), max_length=100, db_index=True)
+    target = models.CharField(_("target"), max_length=20, choices=RestoreTarget)
+    destination = models.CharField(_("destination"), max_length=500, blank=True)
+    status = models.CharField(_("status"), max_length=20, choices=RestoreStatus, default=RestoreStatus.RUNNING)
+    started_at = MomentField(_("started"), db_index=True)
+    finished_at = MomentField(_("finished"), null=True, blank=True)
+    replaced = models.CharField(_("replaced database"), max_length=500, blank=True)
+    safety_backup = models.CharField(_("safety backup"), max_length=250, blank=True)
+    exit_code = models.SmallIntegerField(_("exit code"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    actor = models.CharField(_("made by"), max_length=200, blank=True)
+    host = models.CharField(_("host"), max_length=255, blank=True)
+    report: models.JSONField[dict[str, Any]] = models.JSONField(_("report"), default=dict, blank=True)
+
+    class Meta:
+        verbose_name = _("restore")
+        verbose_name_plural = _("restores")
+        ordering = ("-started_at", "-id")
+        get_latest_by = "started_at"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Event(models.Model):
     """Something that happened, in order: the audit log."""
 

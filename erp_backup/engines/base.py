@@ -79,6 +79,34 @@ class LoadReport:
 ABOUT_ROWS = "foreign_key_check: "
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """A database that a switch has put aside and kept, so that it can be taken back."""
+
+    name: str  # at the server, or the path of its file
+    live: str  # the name it had
+    restore: str  # the identifier of the restore that replaced it
+    replaced_at: datetime
+    size: int = 0  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchRequest:
+    """How a finished database takes the live one's place."""
+
+    restore: str  # the identifier of the restore, kept where a later run finds it
+    at: datetime
+    limit: float = 10.0  # seconds that locks of others may stand in the way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """A switch that has taken place; ``replaced`` is None where there was no live database to keep."""
+
+    restore: str
+    replaced: Replaced | None = None
+
+
 class Snapshot(ABC):
     """One consistent view of a database, open until its context ends."""
 
@@ -149,7 +177,13 @@ class Scratch(ABC):
 
     @abstractmethod
     def process_settings(self) -> ProcessDatabase:
-        """Return how another process uses this copy as a Django database."""
+        """Return how another process reads this copy as a Django database."""
+
+    def writable_orm(self) -> AbstractContextManager[str]:
+        """Yield a Django database alias, for the calling thread, that writes this copy, durably, in autocommit."""
+
+    def writable_process_settings(self) -> ProcessDatabase:
+        """Return how another process writes this copy, durably, as a Django database: for migrations."""
 
     @abstractmethod
     def how_to_look(self) -> str:
@@ -220,3 +254,49 @@ class Engine(ABC):
 
     # Does a look at the archive need all of it, or only its head?
     lists_from_head: ClassVar[bool] = False
+
+    def restore_preflight(self, manifest: Manifest, *, switch: bool) -> list[Problem]:
+        """Return all that would go wrong in a restore beside the live database, and in the switch if there is one.
+
+        Changes nothing. Also where the live database is missing, damaged or cannot be reached: then that is a note.
+        """
+
+    def has_live(self) -> bool:
+        """Whether there is a live database whose rows can be read: else there is nothing to save or to carry over.
+
+        Raises ServerUnreachableError where that cannot be told.
+        """
+
+    def switch(self, scratch: Scratch, request: SwitchRequest) -> Switched:
+        """Put the finished ``scratch`` in the live database's place, atomically; keep what it replaces.
+
+        Whatever interrupts it, the live name is exactly the old or exactly the new database. Raises LockedError,
+        RefusedError, DatabaseError and their kin, and then nothing has changed.
+        """
+
+    def switch_back(self, replaced: Replaced, request: SwitchRequest) -> Switched:
+        """Put a replaced database back in its place, in the same way; what stands there is kept in its turn."""
+
+    def recover_switch(self) -> Switched | None:
+        """Undo what a dead run left half-made; return its switch where that took place and was never settled.
+
+        Waits until the dead run's session is gone, so that nothing of it takes place later.
+        """
+
+    def settle_switch(self, switched: Switched) -> None:
+        """Note that everything that follows a switch was done: :meth:`recover_switch` no longer returns it."""
+
+    def list_replaced(self) -> list[Replaced]:
+        """Return the databases that switches have put aside, newest first."""
+
+    def replaced_orm(self, replaced: Replaced) -> AbstractContextManager[str]:
+        """Yield a Django database alias, for the calling thread, that reads a replaced database."""
+
+    def release(self, replaced: Replaced) -> None:
+        """Delete a replaced database for good. Raises RefusedError for what is not one of ours."""
+
+    def keep_as(self, scratch: Scratch, name: str) -> str:
+        """Leave ``scratch`` under ``name``, which must be new; return the command that opens it.
+
+        Raises RefusedError where there is something of that name.
+        """

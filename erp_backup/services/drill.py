@@ -29,33 +29,20 @@ _MOST_ERRORS = 20  # of a restore program, as findings; the rest is counted
 
 def verify_one(environment: Environment, backup: Found, request: VerifyRequest) -> VerificationResult:
     """Verify one backup up to the level asked for. What goes wrong is in the result; only a signal is raised."""
-    verification = _Verification(environment=environment, backup=backup, request=request)
+    drill = Drill(environment=environment, backup=backup, request=request)
     error: BackupError | None = None
     try:
         with environment.workspace.folder("verify") as folder:
-            verification.run(folder)
+            drill.run(folder)
     except InterruptedBySignal:
         raise
     except BackupError as raised:
         error = raised
-    return VerificationResult(
-        name=backup.name,
-        level=request.level,
-        reached=verification.reached,
-        location=verification.source.location.alias,
-        manifest=backup.manifest,
-        findings=tuple(verification.findings),
-        error=error,
-        restore_milliseconds=verification.restore_milliseconds,
-        total_milliseconds=verification.elapsed(),
-        figures=verification.figures,
-        measurements=verification.measurements,
-        kept=verification.kept,
-    )
+    return drill.result(error)
 
 
 @dataclass(slots=True, kw_only=True)
-class _Verification:
+class Drill:
     """Goes up the levels and remembers how far it came."""
 
     environment: Environment
@@ -85,14 +72,36 @@ class _Verification:
     def _asks(self, level: str) -> bool:
         return LEVELS.index(self.request.level) >= LEVELS.index(level)
 
+    def result(self, error: BackupError | None = None) -> VerificationResult:
+        """What was found so far; ``error`` is why it could not go on."""
+        return VerificationResult(
+            name=self.backup.name,
+            level=self.request.level,
+            reached=self.reached,
+            location=self.source.location.alias,
+            manifest=self._manifest,
+            findings=tuple(self.findings),
+            error=error,
+            restore_milliseconds=self.restore_milliseconds,
+            total_milliseconds=self.elapsed(),
+            figures=self.figures,
+            measurements=self.measurements,
+            kept=self.kept,
+        )
+
     def run(self, folder: Folder) -> None:
         """Go up to the level asked for; the first level that cannot be completed ends it."""
-        self._stored()
+        self.read_copies()
         if self._asks("readable"):
             engine = self._engine()
-            dump = self._readable(engine, folder)
+            dump = self.decode(engine, folder)
             if self._asks("restored"):
-                self._restored(engine, folder, dump)
+                with engine.scratch(self._manifest.database, folder) as scratch:
+                    self.restore(engine, scratch, dump)
+                    if self.request.keep:
+                        scratch.keep()
+                        folder.keep()
+                        self.kept = scratch.how_to_look()
 
     def _engine(self) -> Engine:
         """The engine of the database it was taken of, where that alias still is of the same kind."""
@@ -105,7 +114,7 @@ class _Verification:
             )
         return engine
 
-    def _stored(self) -> None:
+    def read_copies(self) -> None:
         """Read every copy to its end; go on with the first good one."""
         good: list[Entry] = []
         errors: list[BackupError] = []
@@ -132,7 +141,7 @@ class _Verification:
         history = History(self.environment.actor)
         history.copy_state(self._manifest.id, copy.location.alias, state, self.environment.clock.now())
 
-    def _readable(self, engine: Engine, folder: Folder) -> Path:
+    def decode(self, engine: Engine, folder: Folder) -> Path:
         """Decrypt and decompress to the end, then let the database's tool read what came out."""
         only_head = engine.lists_from_head and not self._asks("restored")
         self.environment.reporter.phase("decode", total=self._manifest.archive.uncompressed_size)
@@ -143,28 +152,23 @@ class _Verification:
         self.reached = "readable"
         return dump
 
-    def _restored(self, engine: Engine, folder: Folder, dump: Path) -> None:
-        """Restore into a scratch database and compare everything with the manifest."""
+    def restore(self, engine: Engine, scratch: Scratch, dump: Path) -> None:
+        """Restore into the scratch database and compare everything with the manifest."""
         reporter, clock = self.environment.reporter, self.environment.clock
         staged = self.restore_milliseconds or 0
         self.restore_milliseconds = None
-        with engine.scratch(self._manifest.database, folder) as scratch:
-            reporter.phase("restore")
-            begun = clock.monotonic()
-            report = scratch.load(dump, self._manifest)
-            self.restore_milliseconds = staged + round((clock.monotonic() - begun) * 1000)
-            self.findings += _load_findings(report)
-            self._compare_figures(engine, scratch)
-            self.reached = "restored"
-            if self._asks("models") and self._manifest.has_model_checks:
-                self._compare_model_checks(scratch)
-            self.reached = "models" if self._asks("models") else self.reached
-            if self._asks("application"):
-                self._probe(scratch)
-            if self.request.keep:
-                scratch.keep()
-                folder.keep()
-                self.kept = scratch.how_to_look()
+        reporter.phase("restore")
+        begun = clock.monotonic()
+        report = scratch.load(dump, self._manifest)
+        self.restore_milliseconds = staged + round((clock.monotonic() - begun) * 1000)
+        self.findings += _load_findings(report)
+        self._compare_figures(engine, scratch)
+        self.reached = "restored"
+        if self._asks("models") and self._manifest.has_model_checks:
+            self._compare_model_checks(scratch)
+        self.reached = "models" if self._asks("models") else self.reached
+        if self._asks("application"):
+            self._probe(scratch)
 
     def _compare_figures(self, engine: Engine, scratch: Scratch) -> None:
         self.environment.reporter.phase("compare figures")
