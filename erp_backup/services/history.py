@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ParamSpec, cast
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
 
 from erp_backup.core.errors import BackupError
@@ -35,7 +36,7 @@ def _remembered(step: Callable[P, None]) -> Callable[P, None]:
                 _refresh(alias)
                 with transaction.atomic(using=alias):
                     step(*args, **kwargs)
-            except (DatabaseError, InterfaceError) as error:
+            except (DatabaseError, InterfaceError, ImproperlyConfigured) as error:  # the last: an empty `default`
                 if attempt < _TRIES and "locked" in str(error):
                     continue
                 said = str(error).splitlines()

@@ -6,8 +6,9 @@ import platform
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from erp_backup.core.errors import BackupError, CorruptError, MissingError, NoBackupError
+from erp_backup.core.errors import BackupError, CorruptError, LocationError, MissingError, NoBackupError
 from erp_backup.core.names import MANIFEST_SUFFIX
+from erp_backup.locations.base import Location
 from erp_backup.models import Backup, BackupStatus, Verification
 from erp_backup.services import catalog, drill, heads, leftovers
 from erp_backup.services.catalog import Entry, Found
@@ -59,10 +60,22 @@ def _select(environment: Environment, request: VerifyRequest) -> list[Selected]:
     chosen = [backup for backup in found if _is_wanted(backup, request)]
     if not request.everything:
         chosen = list(catalog.newest_by_database(chosen).values())
-    gone = [*_withheld(environment, found, unreadable, request), *_unchained(found, request)]
+    everywhere = catalog.group(_elsewhere(environment, locations)) + found
+    gone = [*_withheld(environment, everywhere, unreadable, request), *_unchained(found, request)]
     if request.everything:
-        gone += _vanished(environment, found, unreadable, request)
+        gone += _vanished(environment, everywhere, unreadable, request)
     return [*unreadable, *gone, *chosen]
+
+
+def _elsewhere(environment: Environment, locations: list[Location]) -> Iterator[Entry]:
+    """The manifests of the locations that were not asked about: a backup may have been made for those alone."""
+    names = {location.alias for location in locations}
+    for location in environment.locations:
+        if location.alias not in names:
+            try:
+                yield from catalog.read_location(location, environment.verifier())
+            except LocationError as error:
+                environment.reporter.warning(f"What is in {location.alias!r} is not known: {error}")
 
 
 def _named(found: list[Found], unreadable: list[VerificationResult], request: VerifyRequest) -> list[Selected]:

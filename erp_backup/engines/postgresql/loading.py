@@ -71,14 +71,16 @@ class Loader:
         """The parts to restore one after the other; an empty name is all of it.
 
         Side by side pg_restore makes triggers and foreign keys of a partitioned table as soon as that is there, before
-        it has loaded the partitions: the triggers then fire for the rows of the archive.
+        it has loaded the partitions: the triggers then fire for the rows of the archive. And it makes a foreign key to
+        such a table before the indexes of all partitions are attached to the key's own, which the server refuses.
         """
         kinds = {item.kind for item in manifest.figures.objects}
         is_safe = kinds and "partitioned table" not in kinds
         return ("",) if self.tools.jobs == 1 or is_safe else ("pre-data", "data", "post-data")
 
     def _restore_arguments(self, section: str, path: Path, connection: str) -> tuple[str, ...]:
-        return programs.restore_arguments(jobs=self.tools.jobs, section=section, connection=connection, path=path)
+        jobs = 1 if section == "post-data" else self.tools.jobs
+        return programs.restore_arguments(jobs=jobs, section=section, connection=connection, path=path)
 
     def _environment(self, options: Mapping[str, str]) -> tuple[dict[str, str], str]:
         values = parameters(self.settings)
