@@ -60,7 +60,7 @@ def round_trip(host: Host) -> dict[str, Any]:
 
 
 def test_postgresql_with_8_writers__all_equal(tmp_path: Path, postgres: Cluster, pg_database: dict[str, Any]) -> None:
-    """Round after round (ten in `make faults`), table by table and model check by model check, while the live figures move on."""
+    """Round after round, table by table and model check by model check, while the live figures move on."""
     host = Host(tmp_path / "host", databases={"default": pg_database})
     host.migrate()
     host.seed(transactions=1000)
