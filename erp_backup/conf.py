@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,7 @@ KEYS: Mapping[str, frozenset[str]] = {
     "ENCRYPTION": frozenset({"METHOD", "RECIPIENTS", "IDENTITY_FILE"}),
     "SIGNING": frozenset({"KEY_FILE", "VERIFY_KEYS"}),
     "RETENTION": frozenset({"keep_last"}),
+    "RESTORE": frozenset({"KEEP_REPLACED", "POOLER"}),
     "MODEL_CHECKS": frozenset(),
     "MODEL_CHECK_TIME_LIMIT": frozenset(),
     "STATE_DIR": frozenset(),
@@ -106,6 +107,14 @@ class SigningConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreConfig:
+    """How restores go: how many replaced databases stay, and the pooler (a libpq string) that waits meanwhile."""
+
+    keep_replaced: int = 2
+    pooler: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings, with their defaults filled in."""
 
@@ -115,6 +124,7 @@ class Config:
     encryption: EncryptionConfig
     signing: SigningConfig
     keep_last: int
+    restore: RestoreConfig
     model_checks: tuple[Any, ...]
     model_check_time_limit: timedelta
     state_dir: Path
@@ -330,6 +340,14 @@ def _keep_last(raw: Mapping[str, Any]) -> int:
     return values.whole(getattr(settings, "DBBACKUP_CLEANUP_KEEP", 10), "DBBACKUP_CLEANUP_KEEP", least=1)
 
 
+def _restore(raw: Mapping[str, Any]) -> RestoreConfig:
+    given, key = _options(raw, "RESTORE"), "RESTORE"
+    return RestoreConfig(
+        keep_replaced=values.whole(given.get("KEEP_REPLACED", 2), _where(key, "KEEP_REPLACED"), least=1),
+        pooler=values.text(given.get("POOLER"), _where(key, "POOLER")),
+    )
+
+
 def _model_checks(raw: Mapping[str, Any]) -> tuple[Any, ...]:
     given = raw.get("MODEL_CHECKS", ())
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
@@ -366,6 +384,7 @@ _FIELDS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "encryption": _encryption,
     "signing": _signing,
     "keep_last": _keep_last,
+    "restore": _restore,
     "model_checks": _model_checks,
     "model_check_time_limit": _duration("MODEL_CHECK_TIME_LIMIT", timedelta(minutes=5)),
     "state_dir": _state_dir,

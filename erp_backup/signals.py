@@ -13,3 +13,5 @@ backup_taken = Signal()
 backup_failed = Signal()
 # A backup was verified, with whatever outcome. Arguments: ``result`` (a VerificationResult).
 backup_verified = Signal()
+# A state was restored. Arguments: ``result`` (a RestoreResult).
+backup_restored = Signal()

@@ -18,7 +18,17 @@ from django.db import DatabaseError, InterfaceError, connections, router, transa
 from erp_backup.core.errors import BackupError
 from erp_backup.core.figures import Finding as FindingData
 from erp_backup.core.manifest import Manifest
-from erp_backup.models import Backup, BackupStatus, Copy, CopyState, Event, Finding, Verification
+from erp_backup.models import (
+    Backup,
+    BackupStatus,
+    Copy,
+    CopyState,
+    Event,
+    Finding,
+    Restore,
+    RestoreStatus,
+    Verification,
+)
 
 P = ParamSpec("P")
 _TRIES = 3  # SQLite waits some seconds for the other writers each time
@@ -123,6 +133,44 @@ class History:
     def copy_state(self, backup: str, location: str, state: CopyState, at: datetime) -> None:
         """Note what was found out about one copy."""
         Copy.objects.filter(backup__name=backup, location=location).update(state=state, read_back_at=at)
+
+    @_remembered
+    def begin_restore(
+        self, name: str, backup_name: str, database: str, target: str, destination: str, at: datetime, host: str
+    ) -> None:
+        """Note that a restore has begun."""
+        Restore.objects.update_or_create(
+            name=name,
+            defaults={
+                "backup_name": backup_name,
+                "database": database,
+                "target": target,
+                "destination": destination,
+                "started_at": at,
+                "actor": self.actor,
+                "host": host,
+                "status": RestoreStatus.RUNNING,
+            },
+        )
+
+    @_remembered
+    def finish_restore(
+        self, name: str, at: datetime, status: str, exit_code: int = 0, error: str = "", **columns: Any
+    ) -> None:
+        """Note how a restore has ended; ``columns`` are further columns of its row."""
+        Restore.objects.update_or_create(
+            name=name,
+            defaults={"finished_at": at, "status": status, "exit_code": exit_code, "error": error, **columns},
+            create_defaults={
+                "started_at": at,
+                "finished_at": at,
+                "status": status,
+                "exit_code": exit_code,
+                "error": error,
+                "actor": self.actor,
+                **columns,
+            },
+        )
 
     @_remembered
     def verification(self, row: Verification, findings: Iterable[FindingData]) -> None:

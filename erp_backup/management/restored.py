@@ -1,0 +1,95 @@
+"""What came out of a restore: for people, and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from erp_backup.core.units import format_count, format_duration
+from erp_backup.management.tables import plain
+from erp_backup.models import RestoreTarget
+from erp_backup.services.restoring.request import RestorePlan, RestoreResult
+
+_SAID = {
+    RestoreTarget.SWITCH: "is live",
+    RestoreTarget.INTO: "is restored",
+    RestoreTarget.TABLES: "has the restored rows",
+    RestoreTarget.ROLLBACK: "is taken back",
+}
+
+
+def lines_of(result: RestoreResult) -> Iterator[str]:
+    """Yield the lines of the report."""
+    return map(plain, _lines_of(result))
+
+
+def _lines_of(result: RestoreResult) -> Iterator[str]:
+    duration = format_duration(timedelta(milliseconds=result.milliseconds))
+    source = f" from {result.backup}" if result.backup else ""
+    yield f"{result.destination} {_SAID[result.target]}{source}, {duration}."
+    verified = result.verification
+    if verified is not None and verified.manifest is not None:
+        tables = verified.manifest.figures.tables
+        yield (
+            f"  compared   {format_count(len(tables))} tables, {format_count(sum(t.rows for t in tables))} rows, "
+            f"{len(verified.measurements)} model checks: {verified.outcome}"
+        )
+    if result.safety_backup:
+        yield f"  before it  {result.safety_backup} (safety backup)"
+    if result.replaced is not None:
+        yield f"  replaced   {result.replaced.name} is kept. Take it back: manage.py dbrestore --rollback"
+    if result.how_to_look:
+        yield f"  look       {result.how_to_look}"
+    yield from _revived(result.report.get("revived", {}))
+    yield from _queued(result.report.get("queued", {}))
+
+
+def _revived(report: Mapping[str, Any]) -> Iterator[str]:
+    for key, group in report.items():
+        if isinstance(group, Mapping) and group.get("count"):
+            names = ", ".join(str(name) for name in group.get("names", ())[:10])
+            yield f"  {key.replace('_', ' '):<10} {group['count']}: {names}"
+
+
+def _queued(report: Mapping[str, Any]) -> Iterator[str]:
+    for queue, count in report.items():
+        if count:
+            yield f"  jobs       {queue}: {count} pending would run again"
+
+
+def data_of(result: RestoreResult) -> dict[str, object]:
+    """The result for machines."""
+    return {
+        "restore": result.name,
+        "backup": result.backup,
+        "database": result.database,
+        "target": str(result.target),
+        "destination": result.destination,
+        "replaced": result.replaced,
+        "safety_backup": result.safety_backup,
+        "how_to_look": result.how_to_look,
+        "outcome": str(result.verification.outcome) if result.verification else "",
+        "findings": result.verification.findings if result.verification else (),
+        "report": result.report,
+        "problems": result.problems,
+        "milliseconds": result.milliseconds,
+        "exit_code": result.exit_code,
+    }
+
+
+def plan_data(plan: RestorePlan) -> dict[str, object]:
+    """The plan for machines."""
+    return {
+        "backup": plan.backup.name,
+        "taken_at": plan.backup.manifest.taken_at,
+        "target": str(plan.request.target),
+        "has_live": plan.has_live,
+        "steps": plan.steps,
+        "problems": [
+            {"severity": str(p.severity), "message": p.message, "remedy": p.remedy, "exit_code": p.error.exit_code}
+            for p in plan.problems
+        ],
+        "restore_seconds": plan.restore_seconds,
+        "is_possible": plan.is_possible,
+    }

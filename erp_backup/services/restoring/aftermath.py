@@ -1,0 +1,114 @@
+"""What goes with a switch: the history carried over, sessions ended, who came back to life; all of it repeatable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+
+from erp_backup.core import jsondata
+from erp_backup.core.errors import BackupError, InterruptedBySignal
+from erp_backup.engines.base import Engine, Scratch, Switched
+from erp_backup.models import RestoreStatus, RestoreTarget
+from erp_backup.services import aftermath, carrying, rebuilding
+from erp_backup.services.environment import Environment
+from erp_backup.services.history import History
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What followed a switch: for the history, and what of it could not be done."""
+
+    report: dict[str, Any]
+    problems: tuple[str, ...] = ()
+
+
+def prepare(environment: Environment, scratch: Scratch, alias: str, *, has_live: bool) -> None:
+    """Make the image ready: it has the history, and nobody is logged in, from its first moment as the live database."""
+    with scratch.writable_orm() as image:
+        if has_live and carrying.history_is_in(alias):
+            environment.reporter.phase("carry the history over")
+            carrying.carry(alias, image)
+        environment.reporter.phase("end the restored sessions")
+        aftermath.end_sessions(image)
+
+
+def finish(environment: Environment, engine: Engine, history: History, switched: Switched, alias: str) -> Done:
+    """Do what follows a switch that has taken place, then settle it. A run that died is finished by the next one.
+
+    The replaced database is looked at once more: what was written to the history at the last moment comes along.
+    """
+    environment.reporter.phase("after the switch")
+    connections[alias].close()  # it was ended by the switch, or knows the old database's settings
+    report: dict[str, Any] = {}
+    if switched.replaced is None:
+        report["history"] = {"rebuilt": rebuilding.rebuild(environment, history)}
+        report["revived"] = jsondata.to_data(aftermath.revived(None, alias))
+    else:
+        with engine.replaced_orm(switched.replaced) as old:
+            if carrying.history_is_in(alias):
+                report["history"] = jsondata.to_data(carrying.carry(old, alias))
+            report["revived"] = jsondata.to_data(aftermath.revived(old, alias))
+    report["queued"] = jsondata.to_data(aftermath.queued(alias))
+    engine.settle_switch(switched)
+    problems = [*_check(engine, alias), *_prune(environment, engine, switched)]
+    return Done(report=report, problems=tuple(problems))
+
+
+def note(
+    environment: Environment,
+    history: History,
+    switched: Switched,
+    done: Done,
+    backup: str,
+    alias: str,
+    **columns: Any,
+) -> None:
+    """Write down, in the database that is live now, that the restore is complete."""
+    now = environment.clock.now()
+    replaced = switched.replaced.name if switched.replaced else ""
+    history.finish_restore(
+        switched.restore,
+        now,
+        RestoreStatus.COMPLETE,
+        report=done.report,
+        replaced=replaced,
+        database=alias,
+        host=environment.config.host,
+        **columns,
+        **({"backup_name": backup, "target": RestoreTarget.SWITCH} if backup else {}),
+    )
+    history.event(now, "restore", switched.restore, f"{backup} is live, {replaced or 'nothing'} was replaced")
+
+
+def _check(engine: Engine, alias: str) -> list[str]:
+    """Look through a fresh connection whether the database answers under its name."""
+    connections[alias].close()
+    try:
+        engine.facts()
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except InterruptedBySignal:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the person in front of it must hear of it
+        return [f"The database does not answer as it should after the switch: {error}"]
+    return []
+
+
+def _prune(environment: Environment, engine: Engine, switched: Switched) -> list[str]:
+    """Let the oldest replaced databases go, as KEEP_REPLACED says; never the one that was replaced just now."""
+    kept = environment.config.restore.keep_replaced
+    problems = []
+    for replaced in engine.list_replaced()[kept:]:
+        if switched.replaced is not None and replaced.name == switched.replaced.name:
+            continue
+        try:
+            engine.release(replaced)
+        except InterruptedBySignal:
+            raise
+        except BackupError as error:
+            problems.append(f"The replaced database {replaced.name} could not be released: {error}")
+        else:
+            environment.reporter.note(f"Released the replaced database {replaced.name} (KEEP_REPLACED is {kept}).")
+    return problems

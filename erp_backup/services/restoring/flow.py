@@ -1,0 +1,253 @@
+"""Carrying a restore out: safety backup, restore beside, verify there, and only then the one atomic step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from erp_backup.core.errors import BackupError, DifferenceError, RefusedError
+from erp_backup.core.figures import MeasurementKind, Outcome
+from erp_backup.core.names import new_identifier
+from erp_backup.core.workspace import Folder
+from erp_backup.engines.base import Engine, Scratch, Switched, SwitchRequest
+from erp_backup.models import RestoreStatus, RestoreTarget
+from erp_backup.services import backup as backups
+from erp_backup.services import leftovers, maintenance, measuring, migrating, tables, verify
+from erp_backup.services.drill import Drill
+from erp_backup.services.environment import Environment
+from erp_backup.services.history import History
+from erp_backup.services.restoring import aftermath as following
+from erp_backup.services.restoring.planning import CHANGES_LIVE, plan_restore
+from erp_backup.services.restoring.recovering import recover
+from erp_backup.services.restoring.request import RestorePlan, RestoreRequest, RestoreResult
+from erp_backup.services.verification import VerificationResult, VerifyRequest
+
+
+def restore(environment: Environment, request: RestoreRequest, *, expected: str = "") -> RestoreResult:
+    """Carry a restore out and return what came out.
+
+    ``expected`` is the backup that somebody has agreed to: another one is refused. Raises BackupError; until the switch
+    (or the transaction) the live database is as it was.
+    """
+    engine = environment.engine(request.database)
+    holder = f"restore (process {os.getpid()} on {environment.config.host})"
+    history = History(environment.actor)
+    with engine.lock(holder, environment.config.state_dir):
+        recover(environment, engine, history, request.database)
+        leftovers.clean_up(environment, engine, history)
+        plan = plan_restore(environment, engine, request)
+        if expected and plan.backup.name != expected:
+            raise RefusedError(
+                f"Meanwhile {plan.backup.name} is what would be restored, not {expected}.",
+                remedy="Nothing was done. Look at it, and run this again.",
+            )
+        plan.require_possible()
+        return _Run(environment=environment, engine=engine, plan=plan, history=history).carry_out()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One restore under the database's lock."""
+
+    environment: Environment
+    engine: Engine
+    plan: RestorePlan
+    history: History
+    name: str = field(init=False)
+    begun: float = field(init=False)
+    started_at: datetime = field(init=False)
+    safety_backup: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.begun = self.environment.clock.monotonic()
+        self.started_at = self.environment.clock.now()
+        self.name = new_identifier("restore", self._request.target.name.lower(), self.started_at)
+
+    @property
+    def _request(self) -> RestoreRequest:
+        return self.plan.request
+
+    def carry_out(self) -> RestoreResult:
+        """Note it, do it, note how it went."""
+        request, history = self._request, self.history
+        history.begin_restore(
+            self.name,
+            self.plan.backup.name,
+            request.database,
+            request.target,
+            request.into or ", ".join(request.tables) or self.plan.database_name,
+            self.started_at,
+            self.environment.config.host,
+        )
+        try:
+            self._safety()
+            with self.environment.workspace.folder("restore") as folder:
+                result = self._restore(folder)
+        except BackupError as error:
+            now = self.environment.clock.now()
+            history.finish_restore(self.name, now, RestoreStatus.FAILED, error.exit_code, str(error))
+            history.event(now, "restore failed", self.name, str(error), backup=self.plan.backup.name)
+            raise
+        return result
+
+    def _safety(self) -> None:
+        """Back the live database up as it is; without one nothing is changed, unless that was asked for."""
+        if not (self.plan.has_live and self._request.safety_backup and self._request.target in CHANGES_LIVE):
+            return
+        self.environment.reporter.phase("safety backup")
+        made = backups.back_up_locked(
+            self.environment, self.engine, backups.BackupRequest(database=self._request.database, server_name="safety")
+        )
+        self.safety_backup = made.manifest.id
+        self.problems += made.problems
+
+    def _restore(self, folder: Folder) -> RestoreResult:
+        drill = Drill(environment=self.environment, backup=self.plan.backup, request=VerifyRequest(level=self._level()))
+        drill.read_copies()
+        dump = drill.decode(self.engine, folder)
+        with self.engine.scratch(self.plan.backup.manifest.database, folder) as scratch:
+            verified = self._verified(drill, scratch, dump)
+            dump.unlink(missing_ok=True)
+            if self._request.migrate:
+                self._migrate(scratch)
+            return _TARGETS[self._request.target](self, scratch, verified)
+
+    def _level(self) -> str:
+        """Model checks of the code cannot be asked of an older schema before that is migrated."""
+        return "restored" if self._request.migrate else "models"
+
+    def _verified(self, drill: Drill, scratch: Scratch, dump: Path) -> VerificationResult:
+        """Restore beside and compare; what is not exactly the state that was saved goes nowhere."""
+        error: BackupError | None = None
+        try:
+            drill.restore(self.engine, scratch, dump)
+        except BackupError as raised:
+            error = raised
+        result = drill.result(error)
+        verify.record(self.environment, self.history, result, self.started_at)
+        if error is not None:
+            raise error
+        if result.outcome is Outcome.FAILED:
+            first = next(f for f in result.findings if f.severity == "failed")
+            raise DifferenceError(
+                f"Restored beside the live database, {result.name} differs from its manifest: "
+                f"{first.kind} {first.subject}. {first.message}".rstrip(),
+                remedy="The live database is as it was. 'verifybackup' shows all findings; restore an older backup.",
+            )
+        if result.outcome is not Outcome.PASSED:
+            self.problems += [f"Not everything could be compared: {f.subject}: {f.message}" for f in result.findings]
+        return result
+
+    def _migrate(self, scratch: Scratch) -> None:
+        """Migrate the copy, then let every model check measure it: none may fail, and every invariant must hold."""
+        manifest = self.plan.backup.manifest
+        self.environment.reporter.phase("migrate")
+        migrating.migrate(self.environment, scratch, self._request.database)
+        self.environment.reporter.phase("model checks")
+        broken_before = {m.check for m in manifest.measurements if m.error or _breaks(m.kind, m.value)}
+        for measured in measuring.measure_scratch(self.environment, scratch, manifest):
+            if measured.check not in broken_before and (measured.error or _breaks(measured.kind, measured.value)):
+                raise DifferenceError(
+                    f"After the migration the model check {measured.check} does not hold: "
+                    f"{measured.error or f'{measured.value} rows break it'}.",
+                    remedy="The live database is as it was. Look at the migration, or restore with the older release.",
+                )
+
+    def switch(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
+        """Prepare the image, put it in the live one's place, and do what follows."""
+        alias = self._request.database
+        following.prepare(self.environment, scratch, alias, has_live=self.plan.has_live)
+        request = SwitchRequest(
+            restore=self.name, at=self.environment.clock.now(), limit=self.environment.config.lock_timeout
+        )
+        with self._closed():
+            self.environment.reporter.phase("switch")
+            switched = self._switched(scratch, request)
+            done = following.finish(self.environment, self.engine, self.history, switched, alias)
+            columns = {"safety_backup": self.safety_backup, "destination": self.plan.database_name}
+            following.note(self.environment, self.history, switched, done, self.plan.backup.name, alias, **columns)
+        return self._result(verified, switched=switched, done=done)
+
+    def _switched(self, scratch: Scratch, request: SwitchRequest) -> Switched:
+        """Whatever interrupts the switch itself: the databases say whether it has taken place."""
+        try:
+            return self.engine.switch(scratch, request)
+        except BackupError:
+            switched = self.engine.recover_switch()
+            if switched is None or switched.restore != self.name:
+                raise
+            return switched
+
+    @contextlib.contextmanager
+    def _closed(self) -> Iterator[None]:
+        """Keep the web from writing while that would be lost."""
+        if not self._request.maintenance:
+            yield
+            return
+        with maintenance.closed(self.environment, reason="The database is being restored.", owner=self.name):
+            yield
+
+    def into(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
+        """Leave the copy under its own name."""
+        how_to_look = self.engine.keep_as(scratch, self._request.into)
+        return self._noted(self._result(verified, how_to_look=how_to_look))
+
+    def tables(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
+        """Replace the rows of some tables."""
+        self.environment.reporter.phase("tables")
+        replaced = tables.restore_tables(
+            self.environment, self.engine, scratch, self.plan.backup.manifest, self._request.tables
+        )
+        return self._noted(self._result(verified, report=replaced.report))
+
+    def _noted(self, result: RestoreResult) -> RestoreResult:
+        now = self.environment.clock.now()
+        self.history.finish_restore(
+            self.name, now, RestoreStatus.COMPLETE, safety_backup=self.safety_backup, report=result.report
+        )
+        self.history.event(now, "restore", self.name, result.destination, backup=result.backup)
+        return result
+
+    def _result(
+        self,
+        verified: VerificationResult,
+        *,
+        switched: Switched | None = None,
+        done: following.Done | None = None,
+        how_to_look: str = "",
+        report: dict[str, object] | None = None,
+    ) -> RestoreResult:
+        problems = [*self.problems, *(done.problems if done else ())]
+        if self.history.problem:
+            problems.append(f"The history could not be written ({self.history.problem}).")
+        return RestoreResult(
+            name=self.name,
+            backup=self.plan.backup.name,
+            database=self._request.database,
+            target=self._request.target,
+            destination=self._request.into or self.plan.database_name,
+            verification=verified,
+            replaced=switched.replaced if switched else None,
+            safety_backup=self.safety_backup,
+            how_to_look=how_to_look,
+            report=done.report if done else (report or {}),
+            problems=tuple(problems),
+            milliseconds=round((self.environment.clock.monotonic() - self.begun) * 1000),
+        )
+
+
+def _breaks(kind: MeasurementKind, value: str) -> bool:
+    return kind is MeasurementKind.INVARIANT and value not in {"", "0"}
+
+
+# How each target is reached once the copy stands beside the live database and was found equal.
+_TARGETS = {
+    RestoreTarget.SWITCH: _Run.switch,
+    RestoreTarget.INTO: _Run.into,
+    RestoreTarget.TABLES: _Run.tables,
+}
