@@ -78,6 +78,7 @@ class Manifest:
     schemas: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     durations: dict[str, int] = field(default_factory=dict)
+    purpose: str = ""  # "safety": made before a restore, of a state that somebody wanted to be rid of
 
     @property
     def has_data(self) -> bool:

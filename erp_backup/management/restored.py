@@ -37,6 +37,7 @@ def _lines_of(result: RestoreResult) -> Iterator[str]:
         )
     if result.safety_backup:
         yield f"  before it  {result.safety_backup} (safety backup)"
+    yield from (f"  note       {note}" for note in result.notes)
     if result.replaced is not None:
         yield f"  replaced   {result.replaced.name} is kept. Take it back: manage.py dbrestore --rollback"
     if result.how_to_look:
@@ -72,6 +73,7 @@ def data_of(result: RestoreResult) -> dict[str, object]:
         "outcome": str(result.verification.outcome) if result.verification else "",
         "findings": result.verification.findings if result.verification else (),
         "report": result.report,
+        "notes": result.notes,
         "problems": result.problems,
         "milliseconds": result.milliseconds,
         "exit_code": result.exit_code,

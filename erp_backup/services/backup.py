@@ -50,6 +50,7 @@ class BackupRequest:
     schemas: tuple[str, ...] = ()  # instead of those of the settings
     compress: bool | None = None  # None: as the settings say
     encrypt: bool | None = None
+    purpose: str = ""  # "safety": before a restore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +346,7 @@ class Attempt:
             excluded_tables=self.dump.excluded_tables,
             schemas=self.dump.schemas,
             measurements=measured.measurements,
+            purpose=self.request.purpose,
             durations={
                 "dump": round((measured_at - begun) * 1000),
                 "total": round((clock.monotonic() - begun) * 1000),

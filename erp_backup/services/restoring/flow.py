@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from erp_backup.core.errors import BackupError, DifferenceError, RefusedError
+from erp_backup.core.errors import BackupError, CorruptError, DatabaseError, DifferenceError, ProgramError, RefusedError
 from erp_backup.core.figures import MeasurementKind, Outcome
 from erp_backup.core.names import new_identifier
 from erp_backup.core.workspace import Folder
@@ -62,6 +62,7 @@ class _Run:
     started_at: datetime = field(init=False)
     safety_backup: str = ""
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.begun = self.environment.clock.monotonic()
@@ -96,13 +97,22 @@ class _Run:
         return result
 
     def _safety(self) -> None:
-        """Back the live database up as it is; without one nothing is changed, unless that was asked for."""
+        """Back the live database up as it is; without one nothing is changed, unless that was asked for.
+
+        A live database that is too damaged to be dumped does not keep a switch from happening: it is kept as it is.
+        """
         if not (self.plan.has_live and self._request.safety_backup and self._request.target in CHANGES_LIVE):
             return
         self.environment.reporter.phase("safety backup")
-        made = backups.back_up_locked(
-            self.environment, self.engine, backups.BackupRequest(database=self._request.database, server_name="safety")
-        )
+        request = backups.BackupRequest(database=self._request.database, server_name="safety", purpose="safety")
+        try:
+            made = backups.back_up_locked(self.environment, self.engine, request)
+        except (DatabaseError, ProgramError, CorruptError) as error:
+            if self._request.target is not RestoreTarget.SWITCH:
+                raise
+            self.notes.append(f"No safety backup: {error} The replaced database is kept as it was.")
+            self.environment.reporter.warning(self.notes[-1])
+            return
         self.safety_backup = made.manifest.id
         self.problems += made.problems
 
@@ -236,6 +246,7 @@ class _Run:
             safety_backup=self.safety_backup,
             how_to_look=how_to_look,
             report=done.report if done else (report or {}),
+            notes=tuple(self.notes),
             problems=tuple(problems),
             milliseconds=round((self.environment.clock.monotonic() - self.begun) * 1000),
         )
