@@ -46,6 +46,7 @@ KEYS: Mapping[str, frozenset[str]] = {
     "LOCK_TIMEOUT": frozenset(),
     "IDLE_LIMIT": frozenset(),
     "READ_BACK": frozenset(),
+    "MAINTENANCE": frozenset({"FILE", "RETRY_AFTER", "ALLOW"}),
 }
 DATABASE_KEYS = frozenset({"EXCLUDE_TABLES", "SCHEMAS", "FORMAT", "PREFIX"})
 LOCATION_KEYS = frozenset({"STORAGE", "ROLE", "PREFIX"})
@@ -115,6 +116,16 @@ class RestoreConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceConfig:
+    """How the ERP is closed: the file that says so, what clients are told, and the paths that go on working."""
+
+    file: Path
+    is_shared: bool = False  # the file was named on purpose, for web processes of another user
+    retry_after: int = 120  # seconds
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings, with their defaults filled in."""
 
@@ -138,9 +149,11 @@ class Config:
     lock_timeout: float
     idle_limit: float
     read_back: bool
+    maintenance: MaintenanceConfig
     host: str
     has_keep_filter: bool = False  # django-dbbackup's rule which backups stay, which is not known here
     settings_module: str = ""
+    session_engine: str = ""
 
     def database(self, alias: str) -> DatabaseConfig:
         """Return what is said about an alias. Raises ConfigurationError for one that Django does not know."""
@@ -333,6 +346,27 @@ def _signing(raw: Mapping[str, Any]) -> SigningConfig:
     )
 
 
+def _maintenance(raw: Mapping[str, Any]) -> MaintenanceConfig:
+    given, key = _options(raw, "MAINTENANCE"), "MAINTENANCE"
+    file = given.get("FILE")
+    return MaintenanceConfig(
+        file=values.path(file or _state_dir(raw) / "maintenance.json", _where(key, "FILE"), base=_base_dir()),
+        is_shared=bool(file),
+        retry_after=round(values.duration(given.get("RETRY_AFTER", 120), _where(key, "RETRY_AFTER")).total_seconds()),
+        allow=_allowed(values.texts(given.get("ALLOW", ()), _where(key, "ALLOW"))),
+    )
+
+
+def _allowed(paths: tuple[str, ...]) -> tuple[str, ...]:
+    for path in paths:
+        if not path.startswith("/") or not path.strip("/"):
+            raise ConfigurationError(
+                f"{_where('MAINTENANCE', 'ALLOW')} holds {path!r}.",
+                remedy="Write the beginnings of paths, for example '/health'; '/' would be all of them.",
+            )
+    return paths
+
+
 def _keep_last(raw: Mapping[str, Any]) -> int:
     given = _options(raw, "RETENTION")
     if "keep_last" in given:
@@ -398,14 +432,18 @@ _FIELDS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "lock_timeout": _seconds("LOCK_TIMEOUT", 10),
     "idle_limit": _seconds("IDLE_LIMIT", 600),
     "read_back": lambda raw: values.flag(raw.get("READ_BACK", True), _where("READ_BACK")),
+    "maintenance": _maintenance,
     "host": lambda _raw: str(getattr(settings, "DBBACKUP_HOSTNAME", "") or socket.gethostname()),
     "has_keep_filter": lambda _raw: getattr(settings, "DBBACKUP_CLEANUP_KEEP_FILTER", None) is not None,
     "settings_module": lambda _raw: str(getattr(settings, "SETTINGS_MODULE", "") or ""),
+    "session_engine": lambda _raw: str(getattr(settings, "SESSION_ENGINE", "") or ""),
 }
 
 
 def _forget(*, setting: str, **_kwargs: object) -> None:
-    if setting in {"ERP_BACKUP", "DATABASES", "STORAGES", "BASE_DIR"} or setting.startswith("DBBACKUP_"):
+    if setting in {"ERP_BACKUP", "DATABASES", "STORAGES", "BASE_DIR", "SESSION_ENGINE"} or setting.startswith(
+        "DBBACKUP_"
+    ):
         get_config.cache_clear()
 
 

@@ -111,6 +111,19 @@ class NotADatabaseError(DatabaseError):
     """The file is not a database of the kind it should be."""
 
 
+class MigrationError(BackupError):
+    """Migrating the restored copy failed; the live database is untouched.
+
+    ``stderr`` is the end of what ``migrate`` said.
+    """
+
+    exit_code = 20
+
+    def __init__(self, message: str, *, stderr: str = "", remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.stderr = stderr
+
+
 class ProgramMissingError(BackupError):
     """A program that is needed is not installed."""
 

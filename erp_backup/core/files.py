@@ -41,11 +41,11 @@ def make_private_folder(folder: Path) -> None:
             sync_folder(place.parent)
 
 
-def write_new(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 that was not there, durably. Raises FileExistsError and every other OSError."""
+def write_new(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file of that mode that was not there, durably. Raises FileExistsError and every other OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)
+        os.fchmod(descriptor, mode)
         file.write(content)
         file.flush()
         os.fsync(descriptor)
@@ -60,23 +60,23 @@ def create_whole(path: Path, content: bytes) -> None:
         give_name(partial, path)
 
 
-def replace_whole(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 in place of what stands at ``path``: afterwards there is the old one or the new one.
+def replace_whole(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file of that mode in place of what stands at ``path``: afterwards there is the old one or the new one.
 
     One process at a time. Raises OSError.
     """
-    with _written_beside(path, content) as partial:
+    with _written_beside(path, content, mode=mode) as partial:
         partial.replace(path)
         sync_folder(path.parent)
 
 
 @contextlib.contextmanager
-def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+def _written_beside(path: Path, content: bytes, *, mode: int = 0o600) -> Iterator[Path]:
     """A finished file under another name, always the same one: what a dead process left is written anew."""
     partial = path.with_name(f".{path.name}.new")
     partial.unlink(missing_ok=True)
     try:
-        write_new(partial, content)
+        write_new(partial, content, mode=mode)
         yield partial
     finally:
         partial.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import IO, Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import django
+from django.core.management import call_command
 from django.core.servers.basehttp import get_internal_wsgi_application
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -27,7 +28,7 @@ from erp_backup.core.figures import Measurement
 from erp_backup.modelchecks import refused, sandbox
 from erp_backup.modelchecks.base import Context
 from erp_backup.modelchecks.functions import FunctionCheck
-from erp_backup.modelchecks.jobs import Answer, CheckJob, Job, line_of, read_job
+from erp_backup.modelchecks.jobs import Answer, CheckJob, Job, JobKind, line_of, read_job
 from erp_backup.modelchecks.registry import register_temporarily
 from erp_backup.modelchecks.runner import error_text, measure_one
 
@@ -40,10 +41,20 @@ def main() -> None:
     with _own_output() as output:
         try:
             _start(job)
-            answer = _serve(output) if job.serve else Answer(measurements=tuple(map(_measurer(job), job.checks)))
-        except Exception as error:  # noqa: BLE001 - whatever the ERP raises when it starts is the answer
+            answer = _done(job, output)
+        except Exception as error:  # noqa: BLE001 - whatever the ERP raises is the answer
             answer = Answer(error=error_text(error))
         output.write(line_of(answer))
+
+
+def _done(job: Job, output: IO[bytes]) -> Answer:
+    match job.kind:
+        case JobKind.CHECKS:
+            return Answer(measurements=tuple(map(_measurer(job), job.checks)))
+        case JobKind.SERVE:
+            return _serve(output)
+        case JobKind.MIGRATE:
+            return _migrate(job)
 
 
 def _own_output() -> IO[bytes]:
@@ -61,7 +72,7 @@ def _start(job: Job) -> None:
     sys.path[:] = [*job.sys_path, *(folder for folder in sys.path if folder not in job.sys_path)]
     os.environ["DJANGO_SETTINGS_MODULE"] = job.settings_module
     settings = importlib.import_module(job.settings_module)
-    sandbox.redirect(settings, alias=job.alias, database=job.database, serves=job.serve)
+    sandbox.redirect(settings, alias=job.alias, database=job.database, serves=job.kind is JobKind.SERVE)
     connection_created.connect(_beginner(job), weak=False)
     django.setup()
 
@@ -122,6 +133,13 @@ def _check_of(given: CheckJob) -> FunctionCheck:
     options: dict[str, Any] = {"time_limit": given.time_limit, "unit": given.unit, "places": given.places}
     with register_temporarily(empty=True):
         return FunctionCheck(given.name, function, **options)  # type: ignore[arg-type]  # reduce's type is the module's
+
+
+def _migrate(job: Job) -> Answer:
+    """Apply every migration; a prompt would have nobody to answer it."""
+    call_command("migrate", database=job.alias, interactive=False, verbosity=1, no_color=True)
+    connections.close_all()
+    return Answer()
 
 
 class _Quiet(WSGIRequestHandler):

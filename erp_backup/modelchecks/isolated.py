@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
-from erp_backup.core.errors import BackupError, CorruptError, ProgramError, TimeLimitError
+from erp_backup.core.errors import BackupError, CorruptError, MigrationError, ProgramError, TimeLimitError
 from erp_backup.core.figures import Measurement
 from erp_backup.core.process import Command, ProcessRunner
 from erp_backup.modelchecks.base import ModelCheck
 from erp_backup.modelchecks.child import LOOPBACK
 from erp_backup.modelchecks.functions import FunctionCheck
-from erp_backup.modelchecks.jobs import Answer, CheckJob, Job, line_of, plain, read_answer
+from erp_backup.modelchecks.jobs import Answer, CheckJob, Job, JobKind, line_of, plain, read_answer
 from erp_backup.modelchecks.runner import TIME_LIMIT, error_text
 
 START_LIMIT = 120.0  # seconds that an ERP may take to start: imports alone were seen to cost 40 seconds of CPU
 PROBE_LIMIT = 30.0  # seconds that its health page may take to answer
+LAST_LINES = 20  # lines of a failed migration's output that go into the error
 BODY_LENGTH = 500  # bytes of the answer that are kept
 _MODULE = "erp_backup.modelchecks.child"
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -153,7 +154,7 @@ def probe(
 
     A redirect is not healthy: it is what a login page in front of everything answers, or a wrong address.
     """
-    job = dataclasses.replace(_job(database, alias=alias, now=now, settings_module=settings_module), serve=True)
+    job = dataclasses.replace(_job(database, alias=alias, now=now, settings_module=settings_module), kind=JobKind.SERVE)
     output = runner.stream(_command(), stdin=[line_of(job)], total_limit=start_limit)
     with contextlib.closing(cast("Generator[bytes]", output)):
         try:
@@ -163,6 +164,42 @@ def probe(
         if answer.error:
             return ProbeAnswer(problem=f"The ERP did not start: {answer.error}")
         return _ask(answer.port, url, probe_limit)
+
+
+def migrate(
+    runner: ProcessRunner,
+    database: ProcessDatabase,
+    *,
+    alias: str,
+    now: datetime,
+    settings_module: str,
+    limit: float,
+) -> str:
+    """Migrate the copy, in a process of the ERP where it takes the place of ``alias``.
+
+    Returns the end of what that process said. ``limit`` is in seconds. Raises MigrationError.
+    """
+    job = _job(database, alias=alias, now=now, settings_module=settings_module)
+    line = line_of(dataclasses.replace(job, kind=JobKind.MIGRATE))
+    try:
+        completed = runner.run(_command(), stdin=[line], total_limit=limit)
+        answer, said = read_answer(completed.stdout), completed.stderr
+    except ProgramError as error:
+        raise _migration_error(error_text(error), error.stderr) from error
+    except CorruptError as error:
+        raise _migration_error("its process ended without a result", "") from error
+    if answer.error:
+        raise _migration_error(answer.error, said)
+    return said
+
+
+def _migration_error(reason: str, said: str) -> MigrationError:
+    end = "\n".join(said.strip().splitlines()[-LAST_LINES:])
+    return MigrationError(
+        f"The restored copy could not be migrated: {reason}" + (f"\n{end}\n" if end else ""),
+        stderr=said,
+        remedy="The live database is untouched. Correct the migration, or restore with the code of the backup's time.",
+    )
 
 
 def _first_answer(output: Any) -> Answer:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,17 @@ class CheckJob:
     places: int | None = None
 
 
+class JobKind(StrEnum):
+    """What the ERP is started for."""
+
+    CHECKS = "checks"  # to run functions of its
+    SERVE = "serve"  # to answer requests, until somebody ends it
+    MIGRATE = "migrate"  # to bring the copy's schema to that of the code
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The ERP to start, with a copy in the place of its database ``alias``; ``checks`` to run, or its web server."""
+    """The ERP to start, with a copy in the place of its database ``alias``, and what for."""
 
     settings_module: str
     sys_path: tuple[str, ...]
@@ -37,12 +45,12 @@ class Job:
     initial_sql: tuple[str, ...] = ()
     now: datetime
     checks: tuple[CheckJob, ...] = ()
-    serve: bool = False
+    kind: JobKind = JobKind.CHECKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What became of it: measurements, or the port that the ERP listens on, or why it could not start."""
+    """What became of it: measurements, or the port that the ERP listens on, or why it could not be done."""
 
     measurements: tuple[Measurement, ...] = ()
     port: int = 0
