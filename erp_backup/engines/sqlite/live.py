@@ -1,4 +1,4 @@
-"""The live database's file: where it is, and whether it is one. It is never created, and never written.
+"""The live database's file: where it is, and whether it is one. Here it is never created, and never written.
 
 It is read through SQLite alone: closing a file that was opened otherwise would drop the locks that other connections
 of this process hold on it.
@@ -57,12 +57,16 @@ def require_readable(path: Path, limit: float) -> None:
     """
     require_file(path)
     with errors_in_words(path):
-        try:
-            _touch(path, "mode=ro", limit)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
-                raise
-            _touch(path, "mode=rw", limit)
+        _read(path, limit)
+
+
+def _read(path: Path, limit: float) -> None:
+    try:
+        _touch(path, "mode=ro", limit)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        _touch(path, "mode=rw", limit)
 
 
 def _touch(path: Path, mode: str, limit: float) -> None:
@@ -125,7 +129,7 @@ def condition_of(path: Path, limit: float) -> Condition:
         return Condition.DAMAGED if any(c.stat().st_size for c in companions_of(path)) else Condition.EMPTY
     with errors_in_words(path):
         try:
-            _touch(path, "mode=rw", limit)
+            _read(path, limit)
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
                 return Condition.DAMAGED

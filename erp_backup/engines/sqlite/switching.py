@@ -42,7 +42,7 @@ class Switching:
         condition = condition_of(self.live, request.limit)
         is_database = condition is Condition.DATABASE
         layout = layout_of(self.live, self.runner, request.limit) if is_database else None
-        prepare(image, self.settings, restore=request.restore, page_size=layout and layout.page_size)
+        prepare(image, self.settings, restore=request.restore, page_size=layout.page_size if layout else None)
         intent = Intent(
             restore=request.restore,
             live=str(self.live),
