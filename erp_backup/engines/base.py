@@ -42,6 +42,7 @@ class Tools:
     lock_timeout: float = 10.0  # seconds to wait for one table's lock, then the attempt begins anew
     idle_limit: float = 600.0  # seconds a program may be silent
     maintenance_database: str = "postgres"  # where scratch databases are created from
+    state_dir: Path | None = None  # STATE_DIR: for what an engine keeps itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

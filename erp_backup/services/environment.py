@@ -54,6 +54,7 @@ class Environment:
             lock_timeout=config.lock_timeout,
             idle_limit=config.idle_limit,
             maintenance_database=config.maintenance_database,
+            state_dir=config.state_dir,
         )
 
     def engine(self, alias: str) -> Engine:

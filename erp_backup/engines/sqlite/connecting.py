@@ -111,6 +111,28 @@ def writable_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]
     }
 
 
+def reading_settings(settings: Mapping[str, Any], path: Path, limit: float) -> dict[str, Any]:
+    """Return the host's ``DATABASES`` entry for reading a file that others may write; ``limit`` is in seconds."""
+    return {
+        **settings,
+        "NAME": uri(path, "mode=ro"),
+        "OPTIONS": {"timeout": limit, "init_command": "PRAGMA query_only=ON"},
+        "CONN_MAX_AGE": 0,
+    }
+
+
+def durable_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the host's ``DATABASES`` entry turned to an existing file of ours, whose every commit is to last."""
+    return {
+        **settings,
+        "NAME": uri(path, "mode=rw"),
+        "OPTIONS": {"init_command": "PRAGMA synchronous=EXTRA; PRAGMA cell_size_check=ON"},
+        "ATOMIC_REQUESTS": False,
+        "AUTOCOMMIT": True,
+        "CONN_MAX_AGE": 0,
+    }
+
+
 def real_tables(connection: sqlite3.Connection) -> list[str]:
     """Return the names of all tables that hold rows themselves, in order of creation.
 

@@ -13,27 +13,42 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from erp_backup.core import filelock
-from erp_backup.core.errors import BackupError, NotADatabaseError, UsageError
+from erp_backup.core.errors import BackupError, CorruptError, NotADatabaseError, RefusedError, UsageError
 from erp_backup.core.figures import Severity
-from erp_backup.core.manifest import DatabaseFacts
+from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.names import slug
 from erp_backup.core.spaces import no_space_as_error
-from erp_backup.core.workspace import Folder
-from erp_backup.engines.base import DumpRequest, Engine, Problem, Scratch, Snapshot
-from erp_backup.engines.sqlite import live
+from erp_backup.core.workspace import Folder, Workspace
+from erp_backup.engines.base import (
+    DumpRequest,
+    Engine,
+    Problem,
+    Replaced,
+    Scratch,
+    Snapshot,
+    Switched,
+    SwitchRequest,
+)
+from erp_backup.engines.orm import temporary_alias
+from erp_backup.engines.sqlite import images, live, preflight
 from erp_backup.engines.sqlite.connecting import (
     errors_in_words,
     opened,
     opened_by_django,
     opened_hardened,
+    read_only_settings,
+    reading_settings,
     real_tables,
     writable_settings,
 )
 from erp_backup.engines.sqlite.copying import copy_live, delete_rows, matching, new_file, remove_file
-from erp_backup.engines.sqlite.inspecting import require_sound, require_whole_sql
+from erp_backup.engines.sqlite.inspecting import can_read_all, require_sound, require_whole, require_whole_sql
+from erp_backup.engines.sqlite.intents import Intents
 from erp_backup.engines.sqlite.measuring import Measurer
-from erp_backup.engines.sqlite.scratch import SqliteScratch
+from erp_backup.engines.sqlite.replaced import KeptFiles
+from erp_backup.engines.sqlite.scratch import SqliteScratch, leave_as
 from erp_backup.engines.sqlite.snapshot import SqliteSnapshot
+from erp_backup.engines.sqlite.switching import Switching
 
 
 class SQLite(Engine):
@@ -176,3 +191,109 @@ class SQLite(Engine):
             require_whole_sql(path)
         else:
             require_sound(path)
+
+    @property
+    def _state_dir(self) -> Path:
+        if self.tools.state_dir is None:
+            raise RefusedError("There is no state folder to keep a replaced database in.", remedy="Set STATE_DIR.")
+        return self.tools.state_dir
+
+    def _kept(self) -> KeptFiles:
+        return KeptFiles(self._state_dir / "replaced")
+
+    def _switching(self) -> Switching:
+        return Switching(
+            live=self.path,
+            alias=self.database.alias,
+            settings=self.database.settings,
+            intents=Intents(self._state_dir / "switches"),
+            kept=self._kept(),
+            clock=self.tools.clock,
+            runner=self.tools.runner,
+            limit=self.tools.lock_timeout,
+        )
+
+    def restore_preflight(self, manifest: Manifest, *, switch: bool) -> list[Problem]:
+        """Return all that would go wrong, and what is worth knowing; a missing or damaged file is a note."""
+        try:
+            path, state_dir = self.path, self._state_dir
+        except RefusedError as error:
+            return [Problem(message=error.message, remedy=error.remedy, error=type(error))]
+        look = preflight.Look(live=path, state_dir=state_dir, tools=self.tools, name=self.database.name)
+        return look.problems(manifest, switch=switch)
+
+    def has_live(self) -> bool:
+        """Whether all pages of the live file can be read (``quick_check``, some 5 s for a GB) and it has a table.
+
+        Raises LockedError, ServerUnreachableError where that cannot be told.
+        """
+        path, limit = self.path, self.tools.lock_timeout
+        if live.condition_of(path, limit) is not live.Condition.DATABASE:
+            return False
+        # By Django's connection: generated columns and constraints may use Django's functions.
+        settings = reading_settings(self.database.settings, path, limit)
+        with errors_in_words(path), opened_by_django(settings) as connection:
+            return can_read_all(connection)
+
+    def switch(self, scratch: Scratch, request: SwitchRequest) -> Switched:
+        """Put the scratch file's content in the live file's place, in one transaction of the backup API.
+
+        Where there is no live file, or one that is no database, the image becomes a new file of that name. Raises
+        LockedError, NoSpaceError, RefusedError and their kin, and then nothing has changed.
+        """
+        return self._switching().switch(Path(scratch.name), request)
+
+    def switch_back(self, replaced: Replaced, request: SwitchRequest) -> Switched:
+        """Put the content of a kept file back in the same way; that file goes when the switch is settled.
+
+        Raises as :meth:`switch` does, CorruptError where what was replaced was no database.
+        """
+        kept = self._kept().require_ours(replaced, self.path)
+        _require_image(kept)
+        with Workspace(self._state_dir).folder("rollback") as folder:
+            image = new_file(folder.path, "image")
+            copy_live(kept, image, clock=self.tools.clock, limit=request.limit)
+            return self._switching().switch(image, request, source=kept)
+
+    def recover_switch(self) -> Switched | None:
+        """Undo what a dead run left half-made; return its switch where that took place and was never settled.
+
+        A dead process holds no lock, so there is nothing to wait for. Raises LockedError where it cannot be told yet.
+        """
+        return self._switching().recover()
+
+    def settle_switch(self, switched: Switched) -> None:
+        """Remove the switch's mark from the live file, and what was noted about it. Raises LockedError."""
+        self._switching().settle(switched)
+
+    def list_replaced(self) -> list[Replaced]:
+        """Return the kept files of this database, newest first."""
+        return self._kept().list(self.path)
+
+    @contextlib.contextmanager
+    def replaced_orm(self, replaced: Replaced) -> Iterator[str]:
+        """Yield an alias on a kept file, read-only and hardened. Raises RefusedError, CorruptError."""
+        kept = self._kept().require_ours(replaced, self.path)
+        _require_image(kept)
+        with temporary_alias(read_only_settings(self.database.settings, kept), purpose="replaced") as alias:
+            yield alias
+
+    def release(self, replaced: Replaced) -> None:
+        """Delete a kept file for good. Raises RefusedError for what is not ours, or still needed."""
+        kept = self._kept().require_ours(replaced, self.path)
+        self._switching().require_unneeded(kept)
+        self._kept().remove(kept)
+
+    def keep_as(self, scratch: Scratch, name: str) -> str:
+        """Leave the scratch file as ``name``, a path that begins in the live file's folder. Raises RefusedError."""
+        path = self.path.parent / name
+        images.calm(Path(scratch.name))
+        images.drop_mark(Path(scratch.name), 0)
+        return leave_as(Path(scratch.name), path)
+
+
+def _require_image(kept: Path) -> None:
+    """Raise CorruptError for what was put aside because it was no database."""
+    if not kept.exists():
+        raise CorruptError(f"{kept} is missing: only what stood beside the database was kept.")
+    require_whole(kept)

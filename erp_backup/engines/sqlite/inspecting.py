@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from erp_backup.core.errors import CorruptError
-from erp_backup.engines.sqlite.connecting import errors_in_words, opened_hardened
+from erp_backup.engines.sqlite.connecting import errors_in_words, opened_hardened, real_tables
 from erp_backup.engines.sqlite.statements import statements
 
 T = TypeVar("T")
@@ -20,6 +20,8 @@ _HEADER_SIZE = 100
 _LARGEST_PAGE = 65536  # written as 1
 _COMMIT = re.compile(rb"\s*(?:--[^\n]*\n\s*)*(?:COMMIT|END)(?:\s+TRANSACTION)?\s*;", re.IGNORECASE)
 _BEGIN = re.compile(rb"\s*(?:--[^\n]*\n\s*)*BEGIN\b", re.IGNORECASE)
+# What quick_check says about a value, not about how it is stored.
+_ABOUT_VALUES = re.compile(r"^(NULL|TEXT|NUMERIC|non-\w+) value|^CHECK constraint failed", re.IGNORECASE)
 _CONTENT = re.compile(rb"\s*(?:--[^\n]*\n\s*)*(?:BEGIN|CREATE|INSERT)\b", re.IGNORECASE)
 
 
@@ -62,6 +64,22 @@ def require_whole_sql(path: Path) -> None:
         raise CorruptError(f"{path.name} is no SQL dump: nothing in it creates or inserts anything.")
     if not last.endswith(b";") or (has_begun and not _COMMIT.fullmatch(last)):
         raise CorruptError(f"{path.name} is cut off: its last statement is not the end of its transaction.")
+
+
+def can_read_all(connection: sqlite3.Connection) -> bool:
+    """Whether the database has a table and every page of it can be read. Raises sqlite3.OperationalError when locked.
+
+    Rows that break a constraint can be read all the same.
+    """
+    try:
+        if not real_tables(connection):
+            return False
+        lines = [str(line) for (line,) in connection.execute(f"PRAGMA quick_check({MOST_LINES})")]
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return False
+    return all(line == "ok" or _ABOUT_VALUES.search(line) for line in lines)
 
 
 def integrity_complaints(connection: sqlite3.Connection) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The live database's file: where it is, and whether it is one. It is never created, and never written.
+"""The live database's file: where it is, and whether it is one. Here it is never created, and never written.
 
 It is read through SQLite alone: closing a file that was opened otherwise would drop the locks that other connections
 of this process hold on it.
@@ -7,6 +7,7 @@ of this process hold on it.
 from __future__ import annotations
 
 import sqlite3
+from enum import Enum
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -56,12 +57,16 @@ def require_readable(path: Path, limit: float) -> None:
     """
     require_file(path)
     with errors_in_words(path):
-        try:
-            _touch(path, "mode=ro", limit)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
-                raise
-            _touch(path, "mode=rw", limit)
+        _read(path, limit)
+
+
+def _read(path: Path, limit: float) -> None:
+    try:
+        _touch(path, "mode=ro", limit)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        _touch(path, "mode=rw", limit)
 
 
 def _touch(path: Path, mode: str, limit: float) -> None:
@@ -87,3 +92,46 @@ def facts_of(alias: str, path: Path, connection: sqlite3.Connection) -> Database
         encoding=pragma(connection, "encoding"),
         size=size_of(path),
     )
+
+
+COMPANIONS = ("-wal", "-journal", "-shm")
+_DAMAGE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
+class Condition(Enum):
+    """What stands in the live database's place."""
+
+    MISSING = "missing"
+    EMPTY = "empty"  # 0 bytes and nothing beside them: a database without a table
+    DATABASE = "database"  # SQLite opens it; rows may be damaged all the same
+    DAMAGED = "damaged"  # SQLite does not
+
+
+def beside(path: Path) -> list[Path]:
+    """Return where SQLite keeps files beside a database: ``-wal``, ``-journal``, ``-shm``."""
+    return [path.with_name(path.name + suffix) for suffix in COMPANIONS]
+
+
+def companions_of(path: Path) -> list[Path]:
+    """Return those of these files that exist."""
+    return [companion for companion in beside(path) if companion.exists()]
+
+
+def condition_of(path: Path, limit: float) -> Condition:
+    """Return what stands at ``path``. Raises LockedError, ServerUnreachableError where that cannot be told.
+
+    A file cut to 0 bytes is not opened while something waits beside it: SQLite would delete that, and it may be all
+    that is left.
+    """
+    if not path.exists():
+        return Condition.MISSING
+    if path.stat().st_size == 0:
+        return Condition.DAMAGED if any(c.stat().st_size for c in companions_of(path)) else Condition.EMPTY
+    with errors_in_words(path):
+        try:
+            _read(path, limit)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+                return Condition.DAMAGED
+            raise
+    return Condition.DATABASE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sqlite3
@@ -13,12 +14,14 @@ from typing import Any
 
 from erp_backup.core.errors import RefusedError, UsageError
 from erp_backup.core.figures import Figures
+from erp_backup.core.files import give_name, sync_folder
 from erp_backup.core.manifest import Manifest
 from erp_backup.core.spaces import no_space_as_error, require_space
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import LoadReport, ProcessDatabase, Scratch
 from erp_backup.engines.orm import temporary_alias
 from erp_backup.engines.sqlite.connecting import (
+    durable_settings,
     errors_in_words,
     opened_by_django,
     opened_hardened,
@@ -26,7 +29,9 @@ from erp_backup.engines.sqlite.connecting import (
     trusting_settings,
     writable_settings,
 )
+from erp_backup.engines.sqlite.images import calm, sync_file
 from erp_backup.engines.sqlite.inspecting import integrity_complaints, require_whole
+from erp_backup.engines.sqlite.live import beside
 from erp_backup.engines.sqlite.loading import load_sql
 from erp_backup.engines.sqlite.measuring import Measurer
 
@@ -104,6 +109,19 @@ class SqliteScratch(Scratch):
         """Return how another process reads the copy."""
         return ProcessDatabase(settings=read_only_settings(self.settings, self.path))
 
+    def writable_orm(self) -> AbstractContextManager[str]:
+        """Yield an alias that writes the copy, durably. Raises LockedError while it is open elsewhere."""
+        return temporary_alias(self._durable_settings(), purpose="scratch")
+
+    def writable_process_settings(self) -> ProcessDatabase:
+        """Return how another process writes the copy, durably. Raises LockedError while it is open elsewhere."""
+        return ProcessDatabase(settings=self._durable_settings())
+
+    def _durable_settings(self) -> dict[str, Any]:
+        # Without a -wal: readers of this copy do not look for one.
+        calm(self.path)
+        return durable_settings(self.settings, self.path)
+
     def how_to_look(self) -> str:
         """Return the stock program's command line."""
         return f"sqlite3 -readonly {shlex.quote(self.name)}"
@@ -111,3 +129,39 @@ class SqliteScratch(Scratch):
     def keep(self) -> None:
         """Keep the job's folder, the copy in it."""
         self.folder.keep()
+
+
+def leave_as(file: Path, path: Path) -> str:
+    """Let a file of ours stay as ``path``, durably; return the command that opens it.
+
+    Raises RefusedError where there is something of that name, or of a name that SQLite would use beside it.
+    """
+    taken = [place for place in (path, *beside(path)) if os.path.lexists(place)]
+    if taken:
+        raise RefusedError(f"{taken[0]} exists already.", remedy="Choose another name, or move it away.")
+    try:
+        with no_space_as_error(path.parent):
+            sync_file(file)
+            _link_or_copy(file, path)
+            sync_folder(path.parent)
+    except FileExistsError as error:
+        raise RefusedError(f"{path} exists already.", remedy="Choose another name.") from error
+    except OSError as error:
+        raise RefusedError(f"{path} cannot be created: {error.strerror}.", remedy="Choose another name.") from error
+    return f"sqlite3 {shlex.quote(str(path))}"
+
+
+def _link_or_copy(file: Path, path: Path) -> None:
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system
+        partial = path.with_name(f".{path.name}.new")
+        try:
+            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            shutil.copyfile(file, partial)
+            sync_file(partial)
+            give_name(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
