@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -43,20 +43,46 @@ def _lines_of(result: RestoreResult) -> Iterator[str]:
     if result.how_to_look:
         yield f"  look       {result.how_to_look}"
     yield from _revived(result.report.get("revived", {}))
-    yield from _queued(result.report.get("queued", {}))
+    yield from _sessions(result.report.get("sessions", {}))
+    yield from _queued(result.report.get("queued", ()))
+
+
+# How each kind of what came back to life is called.
+_BACK = {
+    "returned": "users that were gone",
+    "reactivated": "users that were deactivated",
+    "superusers": "superusers that were none",
+    "staff": "staff that were none",
+    "groups": "memberships of groups",
+    "permissions": "permissions of users",
+    "group_permissions": "permissions of groups",
+    "passwords": "former passwords",
+}
+_SHOWN = 10
 
 
 def _revived(report: Mapping[str, Any]) -> Iterator[str]:
-    for key, group in report.items():
-        if isinstance(group, Mapping) and group.get("count"):
-            names = ", ".join(str(name) for name in group.get("names", ())[:10])
-            yield f"  {key.replace('_', ' '):<10} {group['count']}: {names}"
+    """Who and what came back to life: somebody has to look at each."""
+    for key, words in _BACK.items():
+        group = report.get(key, {})
+        if group.get("total"):
+            more = group["total"] - len(group["first"][:_SHOWN])
+            names = ", ".join(group["first"][:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+            yield f"  BACK       {words}: {names}"
+    yield from (f"  note       {text}" for text in report.get("notes", ()))
 
 
-def _queued(report: Mapping[str, Any]) -> Iterator[str]:
-    for queue, count in report.items():
-        if count:
-            yield f"  jobs       {queue}: {count} pending would run again"
+def _sessions(report: Mapping[str, Any]) -> Iterator[str]:
+    if report.get("ended"):
+        yield f"  sessions   {format_count(report['ended'])} restored sessions were ended"
+    yield from (f"  note       {text}" for text in report.get("notes", ()))
+    for table in report.get("tokens", ()):
+        yield f"  LOOK       {table['table']}: {format_count(table['rows'])} rows. {table['meaning']}"
+
+
+def _queued(tables: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for table in tables:
+        yield f"  LOOK       {table['table']}: {format_count(table['rows'])} rows. {table['meaning']}"
 
 
 def data_of(result: RestoreResult) -> dict[str, object]:

@@ -135,7 +135,7 @@ class History:
         Copy.objects.filter(backup__name=backup, location=location).update(state=state, read_back_at=at)
 
     @_remembered
-    def begin_restore(
+    def begin_restore(  # noqa: PLR0917 - the columns of its row
         self, name: str, backup_name: str, database: str, target: str, destination: str, at: datetime, host: str
     ) -> None:
         """Note that a restore has begun."""

@@ -48,7 +48,9 @@ class Pair:
         """Return the whole history of one of them, in words and without numbers."""
         return {
             "backups": list(rows(Backup, alias).order_by("name").values_list("name", "status", "size", "started_at")),
-            "copies": list(rows(Copy, alias).order_by("backup__name", "location").values_list("backup__name", "location", "state")),
+            "copies": list(
+                rows(Copy, alias).order_by("backup__name", "location").values_list("backup__name", "location", "state")
+            ),
             "verifications": list(
                 rows(Verification, alias)
                 .order_by("started_at", "pk")

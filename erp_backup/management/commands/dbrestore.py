@@ -28,7 +28,7 @@ from erp_backup.services.restoring import flow, rollback
 from erp_backup.services.restoring.planning import plan_restore
 from erp_backup.services.restoring.request import RestorePlan, RestoreRequest, RestoreResult
 
-# What django-dbbackup's users give to pg_restore and what is done here anyhow, or needs not be done beside the live one.
+# What pg_restore may be told and what is done here anyhow, or need not be done beside the live database.
 _HARMLESS = {
     "--clean", "-c", "--if-exists", "--no-owner", "-O", "--no-privileges", "--no-acl", "-x", "--single-transaction",
     "-1", "--exit-on-error", "-e", "--verbose", "-v",
@@ -89,7 +89,7 @@ class Command(BackupCommand):
             return self._release(environment, alias, options)
         if options["rollback"] is not None:
             return self._roll_back(environment, alias, options)
-        request = _request(environment, alias, options)
+        request = _request(alias, options)
         plan = plan_restore(environment, environment.engine(alias), request)
         if options["dry_run"]:
             return self._show_plan(plan, options)
@@ -137,7 +137,13 @@ class Command(BackupCommand):
             self.print_json({"replaced": kept})
             return 0
         rows = [(r.name, f"{r.replaced_at:%Y-%m-%d %H:%M:%S}", r.restore, format_size(r.size)) for r in kept]
-        lines = render(("Name", "Replaced (UTC)", "By", "Size"), rows, right=frozenset({3}), width=terminal_width())
+        lines = render(
+            ("Name", "Replaced (UTC)", "By", "Size"),
+            rows,
+            right=frozenset({3}),
+            whole=frozenset({0, 2}),
+            width=terminal_width(),
+        )
         for line in lines if rows else ["No database was replaced, or none is kept."]:
             self.stdout.write(line)
         return 0
@@ -183,7 +189,7 @@ def _alias(environment: Environment, given: str | None) -> str:
     raise UsageError("There are several databases.", remedy=f"Name one with --database: {', '.join(aliases)}.")
 
 
-def _request(environment: Environment, alias: str, options: dict[str, Any]) -> RestoreRequest:
+def _request(alias: str, options: dict[str, Any]) -> RestoreRequest:
     targets = {
         RestoreTarget.INTO: bool(options["into"]),
         RestoreTarget.TABLES: bool(options["tables"] or options["schema"]),

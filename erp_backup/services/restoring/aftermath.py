@@ -11,7 +11,8 @@ from erp_backup.core import jsondata
 from erp_backup.core.errors import BackupError, InterruptedBySignal
 from erp_backup.engines.base import Engine, Scratch, Switched
 from erp_backup.models import RestoreStatus, RestoreTarget
-from erp_backup.services import aftermath, carrying, rebuilding
+from erp_backup.services import aftermath, carrying, rebuilding, reviving
+from erp_backup.services.aftermath import Ended
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
 
@@ -24,14 +25,14 @@ class Done:
     problems: tuple[str, ...] = ()
 
 
-def prepare(environment: Environment, scratch: Scratch, alias: str, *, has_live: bool) -> None:
+def prepare(environment: Environment, scratch: Scratch, alias: str, *, has_live: bool) -> Ended:
     """Make the image ready: it has the history, and nobody is logged in, from its first moment as the live database."""
     with scratch.writable_orm() as image:
         if has_live and carrying.history_is_in(alias):
             environment.reporter.phase("carry the history over")
             carrying.carry(alias, image)
         environment.reporter.phase("end the restored sessions")
-        aftermath.end_sessions(image)
+        return aftermath.end_sessions(image)
 
 
 def finish(environment: Environment, engine: Engine, history: History, switched: Switched, alias: str) -> Done:
@@ -44,12 +45,12 @@ def finish(environment: Environment, engine: Engine, history: History, switched:
     report: dict[str, Any] = {}
     if switched.replaced is None:
         report["history"] = {"rebuilt": rebuilding.rebuild(environment, history)}
-        report["revived"] = jsondata.to_data(aftermath.revived(None, alias))
+        report["revived"] = jsondata.to_data(reviving.revived(None, alias))
     else:
         with engine.replaced_orm(switched.replaced) as old:
             if carrying.history_is_in(alias):
                 report["history"] = jsondata.to_data(carrying.carry(old, alias))
-            report["revived"] = jsondata.to_data(aftermath.revived(old, alias))
+            report["revived"] = jsondata.to_data(reviving.revived(old, alias))
     report["queued"] = jsondata.to_data(aftermath.queued(alias))
     engine.settle_switch(switched)
     problems = [*_check(engine, alias), *_prune(environment, engine, switched)]
@@ -61,6 +62,7 @@ def note(
     history: History,
     switched: Switched,
     done: Done,
+    *,
     backup: str,
     alias: str,
     **columns: Any,
@@ -68,6 +70,8 @@ def note(
     """Write down, in the database that is live now, that the restore is complete."""
     now = environment.clock.now()
     replaced = switched.replaced.name if switched.replaced else ""
+    if backup:
+        columns |= {"backup_name": backup, "target": RestoreTarget.SWITCH}
     history.finish_restore(
         switched.restore,
         now,
@@ -77,7 +81,6 @@ def note(
         database=alias,
         host=environment.config.host,
         **columns,
-        **({"backup_name": backup, "target": RestoreTarget.SWITCH} if backup else {}),
     )
     history.event(now, "restore", switched.restore, f"{backup} is live, {replaced or 'nothing'} was replaced")
 

@@ -18,8 +18,8 @@ from erp_backup.services.restoring.request import RestoreRequest
 def choose(environment: Environment, request: RestoreRequest) -> Found:
     """Return the backup to restore. Raises NoBackupError, UsageError, CorruptError; never guesses.
 
-    Without a name: the newest full backup of the database, before the time given, whose last verification did not fail. Safety backups hold
-    states that somebody wanted to be rid of: they are taken by name only.
+    Without a name: the newest full backup of the database, before the time given, whose last verification did not
+    fail. Safety backups hold states that somebody wanted to be rid of: they are taken by name only.
     """
     if request.path is not None:
         return from_path(environment, request.path)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from erp_backup.core import jsondata
 from erp_backup.core.errors import BackupError, CorruptError, DatabaseError, DifferenceError, ProgramError, RefusedError
 from erp_backup.core.figures import MeasurementKind, Outcome
 from erp_backup.core.names import new_identifier
@@ -16,7 +17,7 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Engine, Scratch, Switched, SwitchRequest
 from erp_backup.models import RestoreStatus, RestoreTarget
 from erp_backup.services import backup as backups
-from erp_backup.services import leftovers, maintenance, measuring, migrating, tables, verify
+from erp_backup.services import leftovers, maintenance, measuring, migrating, verify
 from erp_backup.services.drill import Drill
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
@@ -171,7 +172,7 @@ class _Run:
     def switch(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
         """Prepare the image, put it in the live one's place, and do what follows."""
         alias = self._request.database
-        following.prepare(self.environment, scratch, alias, has_live=self.plan.has_live)
+        ended = following.prepare(self.environment, scratch, alias, has_live=self.plan.has_live)
         request = SwitchRequest(
             restore=self.name, at=self.environment.clock.now(), limit=self.environment.config.lock_timeout
         )
@@ -180,7 +181,9 @@ class _Run:
             switched = self._switched(scratch, request)
             done = following.finish(self.environment, self.engine, self.history, switched, alias)
             columns = {"safety_backup": self.safety_backup, "destination": self.plan.database_name}
-            following.note(self.environment, self.history, switched, done, self.plan.backup.name, alias, **columns)
+            done.report["sessions"] = jsondata.to_data(ended)
+            backup = self.plan.backup.name
+            following.note(self.environment, self.history, switched, done, backup=backup, alias=alias, **columns)
         return self._result(verified, switched=switched, done=done)
 
     def _switched(self, scratch: Scratch, request: SwitchRequest) -> Switched:
@@ -206,14 +209,6 @@ class _Run:
         """Leave the copy under its own name."""
         how_to_look = self.engine.keep_as(scratch, self._request.into)
         return self._noted(self._result(verified, how_to_look=how_to_look))
-
-    def tables(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
-        """Replace the rows of some tables."""
-        self.environment.reporter.phase("tables")
-        replaced = tables.restore_tables(
-            self.environment, self.engine, scratch, self.plan.backup.manifest, self._request.tables
-        )
-        return self._noted(self._result(verified, report=replaced.report))
 
     def _noted(self, result: RestoreResult) -> RestoreResult:
         now = self.environment.clock.now()
@@ -260,5 +255,4 @@ def _breaks(kind: MeasurementKind, value: str) -> bool:
 _TARGETS = {
     RestoreTarget.SWITCH: _Run.switch,
     RestoreTarget.INTO: _Run.into,
-    RestoreTarget.TABLES: _Run.tables,
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from django.db import DatabaseError, InterfaceError
 
-from erp_backup.core.errors import BackupError, InterruptedBySignal, KeyUnavailableError, NoSpaceError
+from erp_backup.core.errors import BackupError, InterruptedBySignal, KeyUnavailableError, NoSpaceError, VersionError
 from erp_backup.core.figures import Severity
 from erp_backup.core.spaces import require_space
 from erp_backup.engines.base import Engine, Problem
@@ -18,8 +18,9 @@ from erp_backup.services.environment import Environment
 from erp_backup.services.restoring import choosing
 from erp_backup.services.restoring.request import RestorePlan, RestoreRequest, require_consistent
 
-# Which targets change the live database, and which of them by a switch?
+# Which targets change the live database, and which take a whole copy that can be migrated?
 CHANGES_LIVE = frozenset({RestoreTarget.SWITCH, RestoreTarget.TABLES, RestoreTarget.IN_PLACE})
+MIGRATABLE = frozenset({RestoreTarget.SWITCH, RestoreTarget.INTO})
 
 
 def plan_restore(environment: Environment, engine: Engine, request: RestoreRequest) -> RestorePlan:
@@ -38,7 +39,7 @@ def plan_restore(environment: Environment, engine: Engine, request: RestoreReque
         database_name=engine.database.name,
         has_live=has_live,
         age=environment.clock.now() - backup.manifest.taken_at,
-        steps=tuple(_steps(environment, request, has_live=has_live)),
+        steps=tuple(_steps(request, has_live=has_live)),
         problems=tuple(problems),
         restore_seconds=_last_drill(backup.name),
     )
@@ -57,7 +58,7 @@ def _problems(environment: Environment, engine: Engine, request: RestoreRequest,
     manifest = backup.manifest
     if manifest.database.engine != engine.vendor:
         yield Problem(
-            message=f"It is a backup of a {manifest.database.engine} database; {request.database!r} is {engine.vendor}.",
+            message=f"It is a backup of {manifest.database.engine}; the database {request.database!r} is {engine.vendor}.",
             remedy="Restore it where DATABASES has such a database.",
         )
         return
@@ -76,7 +77,7 @@ def _problems(environment: Environment, engine: Engine, request: RestoreRequest,
     yield from _found(
         lambda: require_space(environment.config.state_dir, manifest.archive.uncompressed_size), NoSpaceError
     )
-    yield from _migrations(environment, request, backup)
+    yield from _migrations(request, backup)
     yield from _model_checks(environment, backup)
     yield from engine.restore_preflight(manifest, switch=request.target is RestoreTarget.SWITCH)
 
@@ -89,25 +90,37 @@ def _found(step: Callable[[], object], *kinds: type[BackupError]) -> Iterator[Pr
         yield Problem(message=error.message, remedy=error.remedy, error=type(error))
 
 
-def _migrations(environment: Environment, request: RestoreRequest, backup: Found) -> Iterator[Problem]:
-    compared = migrating.compare(environment, backup.manifest)
-    if compared.behind and request.target in {RestoreTarget.SWITCH, RestoreTarget.INTO} and not request.migrate:
-        is_switch = request.target is RestoreTarget.SWITCH
+def _migrations(request: RestoreRequest, backup: Found) -> Iterator[Problem]:
+    try:
+        compared = migrating.compare(backup.manifest.figures.migrations)
+    except VersionError as error:
+        yield Problem(message=error.message, remedy=error.remedy, error=VersionError)
+        return
+    is_switch = request.target is RestoreTarget.SWITCH
+    behind = [f"{app.app}.{name}" for app in compared.behind for name in app.unapplied]
+    if behind and request.target in MIGRATABLE and not request.migrate:
         yield Problem(
-            message=f"Its schema is older than the code: {_listed(compared.behind)} would have to be applied.",
-            remedy="Add --migrate: it is migrated beside the live database and verified before it takes its place."
-            if is_switch
-            else "Add --migrate if the code is to run on it.",
+            message=f"Its schema is older than the code: {_listed(behind)} would have to be applied.",
+            remedy="Add --migrate: it is migrated beside the live database and verified before it takes its place.",
             severity=Severity.FAILED if is_switch else Severity.NOTE,
         )
-    if compared.ahead and request.target is not RestoreTarget.INTO:
+    ahead = [f"{app.app}.{name}" for app in compared.ahead for name in app.unknown]
+    if ahead and request.target is not RestoreTarget.INTO:
         yield Problem(
-            message=f"Its schema is newer than the code: {_listed(compared.ahead)} are not known here.",
+            message=f"Its schema is newer than the code, which does not know {_listed(ahead)}.",
             remedy="Deploy the release that it was made with, then restore.",
+            error=VersionError,
+        )
+    removed = [app.app for app in compared.removed]
+    if removed:
+        yield Problem(
+            message=f"It has tables of apps that are not installed here: {_listed(removed)}.",
+            remedy="They stay in it, unused.",
+            severity=Severity.NOTE,
         )
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"  # noqa: PLR2004 - as many as are shown
 
@@ -117,33 +130,36 @@ def _model_checks(environment: Environment, backup: Found) -> Iterator[Problem]:
     gone = [m.check for m in backup.manifest.measurements if m.check not in known]
     if gone:
         yield Problem(
-            message=f"The code no longer has the model checks {_listed(tuple(gone))}: they cannot be compared.",
+            message=f"The code no longer has the model checks {_listed(gone)}: they cannot be compared.",
             remedy="The tables' figures are compared all the same.",
             severity=Severity.NOTE,
         )
 
 
-def _steps(environment: Environment, request: RestoreRequest, *, has_live: bool) -> Iterator[str]:
-    changes = request.target in CHANGES_LIVE and has_live
-    if changes and request.safety_backup:
-        yield "back up the live database as it is now"
-    elif changes:
-        yield "NO safety backup of the live database"
+def _steps(request: RestoreRequest, *, has_live: bool) -> Iterator[str]:
+    if request.target in CHANGES_LIVE and has_live:
+        yield "back up the live database as it is now" if request.safety_backup else "NO safety backup is taken"
     yield "restore beside the live database and compare everything with the manifest"
     if request.migrate:
         yield "migrate the restored database and run the model checks"
-    if request.target is RestoreTarget.SWITCH:
-        yield "carry the history over, end the restored sessions"
-        if request.maintenance:
-            yield "maintenance mode on"
-        yield "switch, in one atomic step; the replaced database is kept" if has_live else "put it in its place"
-        yield "check through a fresh connection, maintenance mode off"
-    elif request.target is RestoreTarget.INTO:
-        yield f"leave it as {request.into}"
-    elif request.target is RestoreTarget.TABLES:
-        yield f"replace the rows of {', '.join(request.tables)} in one transaction"
-    if has_live and not environment.config.read_back:
-        yield "(copies are not read back: READ_BACK is off)"
+    yield from _LAST_STEPS[request.target](request, has_live)
+
+
+def _switch_steps(request: RestoreRequest, has_live: bool) -> Iterator[str]:  # noqa: FBT001 - called by table
+    yield "carry the history over, end the restored sessions"
+    if request.maintenance:
+        yield "maintenance mode on"
+    yield "switch, in one atomic step; the replaced database is kept" if has_live else "put it in its place"
+    yield "check through a fresh connection" + (", maintenance mode off" if request.maintenance else "")
+
+
+_LAST_STEPS: Mapping[RestoreTarget, Callable[[RestoreRequest, bool], Iterable[str]]] = {
+    RestoreTarget.SWITCH: _switch_steps,
+    RestoreTarget.INTO: lambda request, _: [f"leave it as {request.into}"],
+    RestoreTarget.TABLES: lambda request, _: [
+        f"replace the rows of {', '.join((*request.tables, *request.schemas))} in one transaction"
+    ],
+}
 
 
 def _last_drill(name: str) -> float | None:

@@ -26,7 +26,7 @@ def recover(environment: Environment, engine: Engine, history: History, alias: s
     if switched is not None:
         environment.reporter.note(f"The restore {switched.restore} had switched and then died: completing it.")
         done = aftermath.finish(environment, engine, history, switched, alias)
-        aftermath.note(environment, history, switched, done, "", alias)
+        aftermath.note(environment, history, switched, done, backup="", alias=alias)
     _mark_dead(environment, history, alias, completed=switched.restore if switched else "")
     maintenance.leave_stale(environment)
     return switched.restore if switched else ""

@@ -48,7 +48,7 @@ def roll_back(environment: Environment, alias: str, name: str = "") -> RestoreRe
                 switched = engine.switch_back(replaced, request)
                 done = aftermath.finish(environment, engine, history, switched, alias)
                 columns = {"target": RestoreTarget.ROLLBACK, "destination": destination}
-                aftermath.note(environment, history, switched, done, "", alias, **columns)
+                aftermath.note(environment, history, switched, done, backup="", alias=alias, **columns)
         except BackupError as error:
             history.finish_restore(restore, environment.clock.now(), RestoreStatus.FAILED, error.exit_code, str(error))
             raise
