@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from django.db import DatabaseError, InterfaceError, router
 
 from erp_backup.core.errors import BackupError, InterruptedBySignal
-from erp_backup.models import Backup, CopyState
+from erp_backup.models import Backup, BackupStatus, CopyState
 from erp_backup.services import catalog
 from erp_backup.services.catalog import Entry, Found
 from erp_backup.services.environment import Environment
@@ -20,7 +20,8 @@ from erp_backup.services.history import CopyNote, History
 def rebuild(environment: Environment, history: History) -> int:
     """Add a row for each backup in the locations that the history does not know; return how many were added.
 
-    Rows that exist stay as they are. A location that cannot be read is warned of; that rows cannot be written is kept
+    Rows that exist stay as they are, but those of attempts that had not ended: a backup holds its own row as it was when
+    it was taken, and a manifest says that it ended well. A location that cannot be read is warned of; that rows cannot be written is kept
     in ``history.problem``.
     """
     found = {backup.name: backup for backup in reversed(catalog.group(_entries(environment)))}
@@ -52,7 +53,8 @@ def _entries(environment: Environment) -> Iterator[Entry]:
 def _known(history: History) -> set[str]:
     alias = router.db_for_write(Backup)
     try:
-        return set(Backup.objects.using(alias).values_list("name", flat=True))
+        rows = Backup.objects.using(alias).exclude(status__in=(BackupStatus.RUNNING, BackupStatus.FAILED))
+        return set(rows.values_list("name", flat=True))
     except (DatabaseError, InterfaceError) as error:
         history.problem = f"{type(error).__name__}: {error}"
         return set()

@@ -100,7 +100,7 @@ class TestLostServer:
         carry_out(found, "lost-server.md")
 
         assert before == users(found)
-        assert history == names(found)
+        assert history < names(found)
 
     def test_sqlite__file_gone(self, tmp_path: Path) -> None:
         """The same on a new machine with no file."""
@@ -116,7 +116,7 @@ class TestLostServer:
         carry_out(found, "lost-server.md")
 
         assert before == users(found)
-        assert history == names(found)
+        assert history < names(found)
 
 
 def bring(lost: Host, found: Host) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import django.db
 from django.db import connections
 
 from erp_backup.core import jsondata
-from erp_backup.core.errors import BackupError, InterruptedBySignal
+from erp_backup.core.errors import BackupError, CorruptError, DatabaseError, InterruptedBySignal, NotADatabaseError
 from erp_backup.engines.base import Engine, Scratch, Switched
 from erp_backup.models import RestoreStatus, RestoreTarget
 from erp_backup.services import aftermath, carrying, rebuilding, reviving
@@ -30,7 +32,10 @@ def prepare(environment: Environment, scratch: Scratch, alias: str, *, has_live:
     with scratch.writable_orm() as image:
         if has_live and carrying.history_is_in(alias):
             environment.reporter.phase("carry the history over")
-            carrying.carry(alias, image)
+            try:
+                carrying.carry(alias, image)
+            except _UNREADABLE as error:  # the live database is damaged: what is left of it is asked again afterwards
+                environment.reporter.warning(f"The history could not be read: {error}")
         environment.reporter.phase("end the restored sessions")
         return aftermath.end_sessions(image)
 
@@ -38,23 +43,43 @@ def prepare(environment: Environment, scratch: Scratch, alias: str, *, has_live:
 def finish(environment: Environment, engine: Engine, history: History, switched: Switched, alias: str) -> Done:
     """Do what follows a switch that has taken place, then settle it. A run that died is finished by the next one.
 
-    The replaced database is looked at once more: what was written to the history at the last moment comes along.
+    The replaced database is looked at once more: what was written to the history at the last moment comes along. Where
+    it is too damaged for that, or there is none, the history is rebuilt from the manifests in the locations.
     """
     environment.reporter.phase("after the switch")
     connections[alias].close()  # it was ended by the switch, or knows the old database's settings
     report: dict[str, Any] = {}
-    if switched.replaced is None:
+    problems = [*_compare_with_replaced(engine, switched, alias, report)]
+    if "history" not in report:
+        connections[alias].close()  # a transaction of it may have failed
         report["history"] = {"rebuilt": rebuilding.rebuild(environment, history)}
+    if "revived" not in report:
         report["revived"] = jsondata.to_data(reviving.revived(None, alias))
-    else:
+    report["queued"] = jsondata.to_data(aftermath.queued(alias))
+    engine.settle_switch(switched)
+    problems += [*_check(engine, alias), *_prune(environment, engine, switched)]
+    return Done(report=report, problems=tuple(problems))
+
+
+def _compare_with_replaced(engine: Engine, switched: Switched, alias: str, report: dict[str, Any]) -> Iterator[str]:
+    """Bring what the replaced database still tells into ``report``; yield what should have been told and was not."""
+    if switched.replaced is None:
+        return
+    try:
         with engine.replaced_orm(switched.replaced) as old:
             if carrying.history_is_in(alias):
                 report["history"] = jsondata.to_data(carrying.carry(old, alias))
             report["revived"] = jsondata.to_data(reviving.revived(old, alias))
-    report["queued"] = jsondata.to_data(aftermath.queued(alias))
-    engine.settle_switch(switched)
-    problems = [*_check(engine, alias), *_prune(environment, engine, switched)]
-    return Done(report=report, problems=tuple(problems))
+    except (NotADatabaseError, CorruptError):
+        return  # it is known to be no database any more: that is why it was replaced
+    except _UNREADABLE as error:
+        said = next(iter(str(error).splitlines()), "")
+        what = "its users were not compared" if "history" in report else "its history was not carried over"
+        yield f"The replaced database could not be read, {what}: {said}"
+
+
+# What a damaged database raises when it is read, whoever reads it.
+_UNREADABLE = (CorruptError, DatabaseError, django.db.Error)
 
 
 def note(

@@ -179,6 +179,7 @@ class _Run:
         with self._closed():
             self.environment.reporter.phase("switch")
             switched = self._switched(scratch, request)
+            self.history.problem = ""  # of the database that was replaced: all of it is written again now
             done = following.finish(self.environment, self.engine, self.history, switched, alias)
             columns = {"safety_backup": self.safety_backup, "destination": self.plan.database_name}
             done.report["sessions"] = jsondata.to_data(ended)

@@ -58,7 +58,7 @@ def _problems(environment: Environment, engine: Engine, request: RestoreRequest,
     manifest = backup.manifest
     if manifest.database.engine != engine.vendor:
         yield Problem(
-            message=f"It is a backup of {manifest.database.engine}; the database {request.database!r} is {engine.vendor}.",
+            message=f"It is a backup of {manifest.database.engine}; {request.database!r} is {engine.vendor}.",
             remedy="Restore it where DATABASES has such a database.",
         )
         return
