@@ -42,6 +42,8 @@ class Tools:
     lock_timeout: float = 10.0  # seconds to wait for one table's lock, then the attempt begins anew
     idle_limit: float = 600.0  # seconds a program may be silent
     maintenance_database: str = "postgres"  # where scratch databases are created from
+    # How to reach the admin console of a pooler in front of the server, which lets its clients wait during a switch.
+    pooler: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
