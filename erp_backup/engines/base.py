@@ -43,6 +43,8 @@ class Tools:
     idle_limit: float = 600.0  # seconds a program may be silent
     maintenance_database: str = "postgres"  # where scratch databases are created from
     state_dir: Path | None = None  # STATE_DIR: for what an engine keeps itself
+    # How to reach the admin console of a pooler in front of the server, which lets its clients wait during a switch.
+    pooler: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +182,11 @@ class Scratch(ABC):
     def process_settings(self) -> ProcessDatabase:
         """Return how another process reads this copy as a Django database."""
 
+    @abstractmethod
     def writable_orm(self) -> AbstractContextManager[str]:
         """Yield a Django database alias, for the calling thread, that writes this copy, durably, in autocommit."""
 
+    @abstractmethod
     def writable_process_settings(self) -> ProcessDatabase:
         """Return how another process writes this copy, durably, as a Django database: for migrations."""
 
@@ -256,18 +260,21 @@ class Engine(ABC):
     # Does a look at the archive need all of it, or only its head?
     lists_from_head: ClassVar[bool] = False
 
+    @abstractmethod
     def restore_preflight(self, manifest: Manifest, *, switch: bool) -> list[Problem]:
         """Return all that would go wrong in a restore beside the live database, and in the switch if there is one.
 
         Changes nothing. Also where the live database is missing, damaged or cannot be reached: then that is a note.
         """
 
+    @abstractmethod
     def has_live(self) -> bool:
         """Whether there is a live database whose rows can be read: else there is nothing to save or to carry over.
 
         Raises ServerUnreachableError where that cannot be told.
         """
 
+    @abstractmethod
     def switch(self, scratch: Scratch, request: SwitchRequest) -> Switched:
         """Put the finished ``scratch`` in the live database's place, atomically; keep what it replaces.
 
@@ -275,27 +282,34 @@ class Engine(ABC):
         RefusedError, DatabaseError and their kin, and then nothing has changed.
         """
 
+    @abstractmethod
     def switch_back(self, replaced: Replaced, request: SwitchRequest) -> Switched:
         """Put a replaced database back in its place, in the same way; what stands there is kept in its turn."""
 
+    @abstractmethod
     def recover_switch(self) -> Switched | None:
         """Undo what a dead run left half-made; return its switch where that took place and was never settled.
 
         Waits until the dead run's session is gone, so that nothing of it takes place later.
         """
 
+    @abstractmethod
     def settle_switch(self, switched: Switched) -> None:
         """Note that everything that follows a switch was done: :meth:`recover_switch` no longer returns it."""
 
+    @abstractmethod
     def list_replaced(self) -> list[Replaced]:
         """Return the databases that switches have put aside, newest first."""
 
+    @abstractmethod
     def replaced_orm(self, replaced: Replaced) -> AbstractContextManager[str]:
         """Yield a Django database alias, for the calling thread, that reads a replaced database."""
 
+    @abstractmethod
     def release(self, replaced: Replaced) -> None:
         """Delete a replaced database for good. Raises RefusedError for what is not one of ours."""
 
+    @abstractmethod
     def keep_as(self, scratch: Scratch, name: str) -> str:
         """Leave ``scratch`` under ``name``, which must be new; return the command that opens it.
 

@@ -55,6 +55,7 @@ class Environment:
             idle_limit=config.idle_limit,
             maintenance_database=config.maintenance_database,
             state_dir=config.state_dir,
+            pooler=config.restore.pooler,
         )
 
     def engine(self, alias: str) -> Engine:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from erp_backup.core.errors import (
     BackupError,
@@ -19,14 +19,34 @@ from erp_backup.core.errors import (
     UsageError,
 )
 from erp_backup.core.figures import Severity
-from erp_backup.core.manifest import DatabaseFacts
+from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.process import Command, base_environment
 from erp_backup.core.workspace import Folder
-from erp_backup.engines.base import DumpRequest, Engine, Problem, Scratch, Snapshot
-from erp_backup.engines.postgresql import programs, scratch, snapshot
+from erp_backup.engines.base import (
+    DumpRequest,
+    Engine,
+    Problem,
+    Replaced,
+    Scratch,
+    Snapshot,
+    Switched,
+    SwitchRequest,
+)
+from erp_backup.engines.postgresql import (
+    keeping,
+    programs,
+    recovering,
+    restoring,
+    scratch,
+    snapshot,
+    standing,
+    switching,
+)
+from erp_backup.engines.postgresql import replaced as replaced_databases
 from erp_backup.engines.postgresql.connecting import Connection, errors_in_words, session
 from erp_backup.engines.postgresql.locks import advisory_lock, maintenance_session
 from erp_backup.engines.postgresql.preflight import problems_with
+from erp_backup.engines.postgresql.scratch import PostgreSQLScratch
 
 _SUPPORTED = range(13, 19)
 _FACTS = """
@@ -149,6 +169,50 @@ class PostgreSQL(Engine):
     def remove_orphans(self) -> list[str]:
         """Drop scratch databases whose process is gone."""
         return scratch.drop_orphans(self.database, self.tools)
+
+    def restore_preflight(self, manifest: Manifest, *, switch: bool) -> list[Problem]:
+        """Look at the server, the programs, the archive's needs and, for a switch, at what stands in its way."""
+        return restoring.problems_with(self.database, self.tools, manifest, switch=switch)
+
+    def has_live(self) -> bool:
+        """Whether the live database is there and lets us in. Raises ServerUnreachableError where that is unclear."""
+        return standing.is_readable(self.database, self.tools)
+
+    def switch(self, scratch: Scratch, request: SwitchRequest) -> Switched:
+        """Rename both databases in one transaction. Raises LockedError and kin, and then nothing has changed."""
+        copy = cast("PostgreSQLScratch", scratch)
+        newcomer = switching.Newcomer(name=copy.name, settings=copy.source_settings)
+        switched = switching.switch(self.database, self.tools, newcomer, request)
+        copy.has_left = True
+        return switched
+
+    def switch_back(self, replaced: Replaced, request: SwitchRequest) -> Switched:
+        """Rename the replaced database back, and what is live now aside, in one transaction."""
+        return switching.switch_back(self.database, self.tools, replaced, request)
+
+    def recover_switch(self) -> Switched | None:
+        """Wait for a dead run's session; then read in the live database's comment what took place."""
+        return recovering.recover(self.database, self.tools)
+
+    def settle_switch(self, switched: Switched) -> None:
+        """Give the live database its own comment back."""
+        recovering.settle(self.database, self.tools, switched)
+
+    def list_replaced(self) -> list[Replaced]:
+        """Return the databases whose comment says that they were put aside for this one, newest first."""
+        return replaced_databases.list_replaced(self.database, self.tools)
+
+    def replaced_orm(self, replaced: Replaced) -> AbstractContextManager[str]:
+        """Yield an alias that reads a replaced database, in one read-only transaction."""
+        return replaced_databases.replaced_orm(self.database, self.tools, replaced)
+
+    def release(self, replaced: Replaced) -> None:
+        """Drop a replaced database. Raises RefusedError for any other, LockedError when it is in use."""
+        replaced_databases.release(self.database, self.tools, replaced)
+
+    def keep_as(self, scratch: Scratch, name: str) -> str:
+        """Rename the scratch database to ``name`` and leave it there."""
+        return keeping.keep_as(self.database, cast("PostgreSQLScratch", scratch), name)
 
     def list_archive(self, path: Path, format_name: str) -> None:
         """Let pg_restore read the table of contents; a plain archive must begin as pg_dump begins. Needs no server."""

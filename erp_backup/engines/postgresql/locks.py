@@ -64,5 +64,10 @@ def advisory_lock(connection: Connection, name: str) -> Iterator[None]:
                 connection.execute("SELECT pg_advisory_unlock(%s)", [key])
 
 
+def holders(connection: Connection, name: str) -> list[int]:
+    """Return the server processes that hold the advisory lock ``name``, in whichever database; not our own."""
+    return [pid for _name, pid in connection.execute(_HOLDERS, [lock_key(name)]).fetchall()]
+
+
 def _described(holders: list[tuple[str | None, int]]) -> str:
     return ", ".join(f"{name or 'A session'} (server process {pid})" for name, pid in holders) or "Another run"

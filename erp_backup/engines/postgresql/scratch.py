@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +24,24 @@ from erp_backup.engines.base import Database, LoadReport, ProcessDatabase, Scrat
 from erp_backup.engines.orm import temporary_alias
 from erp_backup.engines.postgresql import catalog, definitions, measuring
 from erp_backup.engines.postgresql.connecting import (
+    LIMITS,
     SESSION,
     Connection,
     errors_in_words,
     first_line,
+    option_text,
     parameters,
     session,
 )
 from erp_backup.engines.postgresql.loading import Loader
 from erp_backup.engines.postgresql.locks import advisory_lock, maintenance_session
+from erp_backup.engines.postgresql.marks import comment_sql
 
-_PATTERN = re.compile(r"erp_backup_scratch_[0-9a-f]{16}")
+PATTERN = re.compile(r"erp_backup_scratch_[0-9a-f]{16}")
 _OURS = "erp_backup: a scratch database"
 _KEPT = "erp_backup: a scratch database, kept on purpose"
+_SINCE = {"idle_session_timeout": 14, "transaction_timeout": 17}  # the first version that knows it
+_WRITING = {"default_transaction_read_only": "off", "row_security": "off", "synchronous_commit": "on"}
 # Every database is born with it; a source that has dropped it loses nothing by an empty one.
 _BORN_WITH = ("schema", "public")
 
@@ -51,6 +57,8 @@ class PostgreSQLScratch(Scratch):
     folder: Folder
     major: int
     is_kept: bool = False
+    has_left: bool = False  # it has taken another name: it is live, or somebody's
+    source_settings: tuple[str, ...] = ()  # the source's own ALTER DATABASE ... SET
     schemas: tuple[str, ...] = ()  # what the loaded dump was limited to
 
     def load(self, path: Path, manifest: Manifest) -> LoadReport:
@@ -107,15 +115,24 @@ class PostgreSQLScratch(Scratch):
     @contextlib.contextmanager
     def orm(self) -> Iterator[str]:
         """Yield an alias that reads this copy in one read-only transaction."""
-        with temporary_alias(self.settings, purpose="scratch") as alias, errors_in_words(self.name):
-            connections[alias].ensure_connection()
-            with transaction.atomic(using=alias):
-                raw = connections[alias].connection
-                raw.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                raw.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-                raw.execute("SET LOCAL statement_timeout = 0")
-                raw.execute(f"SET LOCAL row_security = {SESSION['row_security']}")
-                yield alias
+        with read_only_alias(self.settings, purpose="scratch") as alias:
+            yield alias
+
+    @contextlib.contextmanager
+    def writable_orm(self) -> Iterator[str]:
+        """Yield an alias that writes this copy in autocommit, whatever limits the role or the server set."""
+        settings = self.writable_process_settings().settings
+        with temporary_alias(settings, purpose="scratch") as alias, errors_in_words(self.name):
+            yield alias
+
+    def writable_process_settings(self) -> ProcessDatabase:
+        """Return how another process writes this copy: nothing cuts a long migration off, each commit is on disk."""
+        given = self.settings.get("OPTIONS", {})
+        names = [name for name in LIMITS if self.major >= _SINCE.get(name, 0)]
+        ours = {**{name: LIMITS[name] for name in names}, **_WRITING, **_read_as_live(self.source_settings)}
+        before = given.get("options", os.environ.get("PGOPTIONS", ""))
+        options = " ".join([before, *(option_text(name, value) for name, value in ours.items())]).strip()
+        return ProcessDatabase(settings={**self.settings, "OPTIONS": {**given, "options": options}})
 
     def process_settings(self) -> ProcessDatabase:
         """Return how another process uses this copy."""
@@ -130,8 +147,28 @@ class PostgreSQLScratch(Scratch):
     def keep(self) -> None:
         """Leave the database when the context ends."""
         with errors_in_words(self.name):
-            self.admin.execute(_comment(self.name, _KEPT))
+            self.admin.execute(comment_sql(self.name, _KEPT))
         self.is_kept = True
+
+
+@contextlib.contextmanager
+def read_only_alias(settings: Mapping[str, Any], *, purpose: str) -> Iterator[str]:
+    """Yield an alias that reads the database of ``settings`` in one read-only transaction."""
+    with temporary_alias(settings, purpose=purpose) as alias, errors_in_words(settings["NAME"]):
+        connections[alias].ensure_connection()
+        with transaction.atomic(using=alias):
+            raw = connections[alias].connection
+            raw.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            raw.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            raw.execute("SET LOCAL statement_timeout = 0")
+            raw.execute(f"SET LOCAL row_security = {SESSION['row_security']}")
+            yield alias
+
+
+def _read_as_live(settings: Iterable[str]) -> dict[str, str]:
+    """Where names are looked up in the source: its unqualified names must find the same tables in the copy."""
+    found = dict(setting.split("=", 1) for setting in settings)
+    return {name: value for name, value in found.items() if name == "search_path"}
 
 
 def _without_empty_public(objects: list[SchemaObject], expected: Figures) -> tuple[SchemaObject, ...]:
@@ -163,10 +200,6 @@ def _amcheck(connection: Connection) -> Iterator[str]:
             yield f"index {name}: {first_line(error)}"
 
 
-def _comment(name: str, text: str) -> sql.Composed:
-    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text))
-
-
 @contextlib.contextmanager
 def open_scratch(database: Database, tools: Tools, facts: DatabaseFacts, folder: Folder) -> Iterator[PostgreSQLScratch]:
     """Create an empty database like the one of ``facts`` and drop it at the end. Raises RefusedError and kin."""
@@ -174,22 +207,24 @@ def open_scratch(database: Database, tools: Tools, facts: DatabaseFacts, folder:
     with maintenance_session(database, tools, "drill") as admin, advisory_lock(admin, name):
         scratch = PostgreSQLScratch(
             name=name,
-            settings=_scratch_settings(database.settings, name),
+            settings=settings_of(database.settings, name),
             admin=admin,
             tools=tools,
             folder=folder,
             major=admin.info.server_version // 10000,
+            source_settings=facts.settings,
         )
         try:
             with errors_in_words(name):
                 _create(admin, name, facts, database.name)
             yield scratch
         finally:
-            if not scratch.is_kept:
+            if not (scratch.is_kept or scratch.has_left):
                 _drop(database, tools, admin, name)
 
 
-def _scratch_settings(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+def settings_of(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the Django entry of another database ``name`` of the same server."""
     options = {key: value for key, value in settings.get("OPTIONS", {}).items() if key not in {"pool", "dbname"}}
     return {**settings, "NAME": name, "OPTIONS": options, "CONN_MAX_AGE": 0}
 
@@ -202,7 +237,7 @@ def _create(admin: Connection, name: str, facts: DatabaseFacts, live: str) -> No
         [live],
     ).fetchone()
     admin.execute(creation_sql(name, facts, admin.info.server_version // 10000, tablespace=row[0] if row else ""))
-    admin.execute(_comment(name, _OURS))
+    admin.execute(comment_sql(name, _OURS))
     admin.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
     # With an assumed role the owner is not who connects.
     admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO SESSION_USER").format(sql.Identifier(name)))
@@ -255,7 +290,7 @@ def drop_orphans(database: Database, tools: Tools) -> list[str]:
                  AND coalesce(shobj_description(d.oid, 'pg_database'), %(ours)s) = %(ours)s""",
             {"ours": _OURS},
         ).fetchall()
-        return [name for (name,) in rows if _PATTERN.fullmatch(name) and _drop_orphan(admin, name)]
+        return [name for (name,) in rows if PATTERN.fullmatch(name) and _drop_orphan(admin, name)]
 
 
 def _drop_orphan(admin: Connection, name: str) -> bool:

@@ -1,0 +1,106 @@
+"""pgbouncer in front of the database: it lets its clients wait for the moment of a switch."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from erp_backup.core.errors import LockedError, ServerUnreachableError
+from erp_backup.engines.postgresql.connecting import APPLICATION_NAME, NETWORK, Connection, first_line
+from erp_backup.engines.postgresql.measuring import cut
+
+
+@contextlib.contextmanager
+def console(conninfo: str) -> Iterator[Connection]:
+    """Hold a session of the pooler's admin console. Raises ServerUnreachableError."""
+    try:
+        values = {"connect_timeout": "5", **NETWORK, "application_name": APPLICATION_NAME, **conninfo_to_dict(conninfo)}
+        connection: Connection = psycopg.connect(**values, autocommit=True)  # type: ignore[arg-type]
+    except psycopg.Error as error:
+        raise _unreachable(error) from error
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _unreachable(error: psycopg.Error) -> ServerUnreachableError:
+    return ServerUnreachableError(
+        f"The pooler does not do what it is asked: {first_line(error)}.",
+        remedy="Look at ERP_BACKUP['RESTORE']['POOLER']: the admin console of pgbouncer, as a user of admin_users.",
+    )
+
+
+def pools_of(connection: Connection, database: str, *, are_paused: bool) -> list[str]:
+    """Return under which names the pooler offers ``database``: those that run, or those that are paused.
+
+    Raises ServerUnreachableError.
+    """
+    return [name for name, is_paused in _pools(connection, database) if is_paused is are_paused]
+
+
+def _pools(connection: Connection, database: str) -> list[tuple[str, bool]]:
+    """The names of the pools and whether they are paused; columns differ between versions."""
+    try:
+        cursor = connection.execute("SHOW DATABASES")
+        columns = [column.name for column in cursor.description or ()]
+        rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    except psycopg.Error as error:
+        raise _unreachable(error) from error
+    return [(str(row["name"]), str(row["paused"]) == "1") for row in rows if row.get("database") == database]
+
+
+def _say(connection: Connection, word: str, name: str) -> None:
+    connection.execute(sql.SQL("{} {}").format(sql.SQL(word), sql.Identifier(name)))
+
+
+@contextlib.contextmanager
+def paused(connection: Connection, conninfo: str, names: list[str], limit: float) -> Iterator[None]:
+    """Let the clients of these pools wait, and go on afterwards, whatever happens.
+
+    Raises LockedError when their transactions do not end within ``limit`` seconds.
+    """
+    try:
+        for name in names:
+            _pause(connection, name, limit)
+        yield
+    finally:
+        _resume(connection, conninfo, names)
+
+
+def _pause(connection: Connection, name: str, limit: float) -> None:
+    """PAUSE waits for every transaction of the pool to end, in session mode for every client to leave."""
+    timer = threading.Timer(limit, cut, [connection])
+    timer.start()
+    try:
+        _say(connection, "PAUSE", name)
+    except psycopg.Error as error:
+        raise LockedError(
+            f"The pooler could not pause {name!r} within {limit:g} s: {first_line(error)}.",
+            remedy="Nothing was switched. Wait for long transactions to end, or stop their clients, and run it again.",
+        ) from error
+    finally:
+        timer.cancel()
+
+
+def _resume(connection: Connection, conninfo: str, names: list[str]) -> None:
+    try:
+        for name in names:
+            _say(connection, "RESUME", name)
+    except psycopg.Error:
+        # The line was cut, or not all of them were paused: through a new one, each by itself.
+        with console(conninfo) as fresh:
+            for name in names:
+                with contextlib.suppress(psycopg.Error):
+                    _say(fresh, "RESUME", name)
+
+
+def resume(conninfo: str, database: str) -> None:
+    """Let waiting clients of ``database`` go on, where a dead run has left them. Raises ServerUnreachableError."""
+    with console(conninfo) as connection:
+        _resume(connection, conninfo, pools_of(connection, database, are_paused=True))
