@@ -1,0 +1,391 @@
+"""`dbrestore`, as people use it: what it does, what it refuses, and that a failure leaves the live database alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import leftovers
+from tests.support.content import content_of, rows_of
+from tests.support.host import REPOSITORY, Host, Result
+from tests.support.postgres import Cluster, temporary_database
+
+RELEASES = """
+import os, sys
+if os.environ.get("NEWER_RELEASE"):
+    sys.path.insert(0, os.environ["NEWER_RELEASE"])
+    MIGRATION_MODULES = {"erp": "newer_migrations"}
+"""
+USERS = "from django.contrib.auth import get_user_model as m; U = m(); "
+
+
+@dataclass
+class Erp:
+    """A demo with one proven backup, `state`, and what its live database holds."""
+
+    host: Host
+    database: dict[str, Any] | Path
+    cluster: Cluster | None
+    state: str = ""
+    backup: str = ""
+    name: str = field(default="")
+
+    @property
+    def content(self) -> str:
+        """What the live database holds now."""
+        return content_of(self.database, self.cluster)
+
+    def run(self, code: str, env: dict[str, str] | None = None) -> str:
+        """Run Python in the ERP."""
+        return self.host.manage("shell", "--no-imports", "-c", code, env=env).stdout.strip()
+
+    def change(self) -> None:
+        """Do something after the backup that a restore undoes."""
+        statement = "UPDATE users SET is_active = false WHERE id = 2"
+        if isinstance(self.database, Path):
+            with contextlib.closing(sqlite3.connect(self.database)) as connection, connection:
+                connection.execute(statement)
+        else:
+            assert self.cluster is not None
+            with self.cluster.connect(self.database["NAME"]) as connection:
+                connection.execute(statement)
+
+    def restore(self, *arguments: str, check: bool = True, env: dict[str, str] | None = None) -> Result:
+        """Run dbrestore without asking."""
+        return self.host.manage("dbrestore", "--noinput", *arguments, check=check, env=env)
+
+    def assert_nothing_left(self) -> None:
+        """No scratch database, job, file of nobody, process."""
+        replaced = self.host.state_dir / "replaced"
+        known = {replaced.name, "switches", "maintenance.lock"}
+        left = leftovers.unexplained_files(self.host) - known
+
+        assert set() == left
+        assert [] == leftovers.processes_of(self.host)
+        if self.cluster is not None:
+            assert set() == leftovers.scratch_databases(self.cluster)
+
+
+@contextlib.contextmanager
+def made(folder: Path, kind: str, postgres: Cluster) -> Iterator[Erp]:
+    """Make a demo with one backup."""
+    with temporary_database(postgres, owner="erp_owner") as entry:
+        is_postgresql = kind == "postgresql"
+        databases = {"default": entry} if is_postgresql else None
+        host = Host(folder / "host", databases=databases, extra_settings=RELEASES)
+        host.migrate()
+        host.seed(users=5, items=10, transactions=40)
+        database = entry if is_postgresql else host.database_file
+        erp = Erp(host, database, postgres if is_postgresql else None)
+        erp.name = entry["NAME"] if is_postgresql else "app.db"
+        erp.state = erp.content
+        erp.backup = host.manage("dbbackup", "--json").json()["backups"][0]["id"]
+        yield erp
+        host.close()
+        if is_postgresql:
+            for name in postgres.databases():
+                if name.startswith(f"{entry['NAME']}__old"):
+                    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module", params=["postgresql", "sqlite"])
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres: Cluster
+) -> Iterator[Erp]:
+    """A demo with one backup, for all tests that restore it or leave it as it was."""
+    with made(tmp_path_factory.mktemp("erp"), request.param, postgres) as erp:
+        yield erp
+
+
+@pytest.fixture
+def erp(shared: Erp) -> Erp:
+    """The shared demo, changed since its backup."""
+    shared.change()
+    return shared
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def own(request: pytest.FixtureRequest, tmp_path: Path, postgres: Cluster) -> Iterator[Erp]:
+    """A demo of the test's own."""
+    with made(tmp_path, request.param, postgres) as erp:
+        erp.change()
+        yield erp
+
+
+class TestSwitch:
+    """The default."""
+
+    def test_restored__is_the_state_of_the_backup_and_back_again(self, erp: Erp) -> None:
+        """Rows, definitions, history; then all of it is taken back."""
+        before = erp.content
+        done = erp.restore(erp.backup, "--json").json()
+
+        assert rows_of(erp.state) == rows_of(erp.content)
+        assert (erp.backup, "switch", 0, "passed") == (
+            done["backup"],
+            done["target"],
+            done["exit_code"],
+            done["outcome"],
+        )
+        assert "staff.2@example.com" in done["report"]["revived"]["reactivated"]["first"]
+        assert done["safety_backup"] in leftovers.backups(erp.host)
+        history = "from erp_backup.models import *; print([(r.name, r.status) for r in Restore.objects.all()])"
+        assert f"('{done['restore']}', 'complete')" in erp.run(history)
+        erp.assert_nothing_left()
+
+        back = erp.restore("--rollback", "--json").json()
+
+        assert before == erp.content
+        assert done["restore"] in erp.run(history)
+        assert back["restore"] in erp.run(history)
+        assert "2" == erp.run(
+            "from erp_backup.models import *; print(Restore.objects.filter(status='complete').count())"
+        )
+
+    def test_sessions_of_the_restored_state__are_ended(self, erp: Erp) -> None:
+        """Who was logged in when the backup was taken is not logged in after it comes back."""
+        login = (
+            USERS + "from django.test import Client; c = Client(); c.force_login(U.objects.get(pk=1)); "
+            "print(c.cookies['sessionid'].value)"
+        )
+        cookie = erp.run(login).splitlines()[-1]
+        erp.host.manage("dbbackup", "-q")
+        ask = (
+            f"from django.test import Client; c = Client(); c.cookies['sessionid'] = '{cookie}'; "
+            "print(c.get('/admin/', headers={'host': 'localhost'}).status_code)"
+        )
+        assert "200" == erp.run(ask).splitlines()[-1]
+
+        result = erp.restore()
+
+        assert "302" == erp.run(ask).splitlines()[-1]
+        assert "restored sessions were ended" in result.stdout
+
+    def test_dry_run__changes_nothing(self, erp: Erp) -> None:
+        """The plan in words, in order; nothing is written, not even to the history."""
+        count = "from erp_backup.models import *; print(Restore.objects.count())"
+        before, restores = erp.content, erp.run(count)
+        result = erp.host.manage("dbrestore", "--dry-run")
+
+        assert "Nothing was changed." in result.stdout
+        assert result.stdout.index("back up the live") < result.stdout.index("switch, in one atomic step")
+        assert before == erp.content
+        assert restores == erp.run(count)
+
+
+class TestOtherTargets:
+    """Beside the live database, for good."""
+
+    def test_into__stays_and_the_live_one_is_as_it_was(self, erp: Erp) -> None:
+        """The runbook's `sme_erp_restored`."""
+        before = erp.content
+        name = f"restored_{erp.name}"
+        result = erp.restore(erp.backup, "--into", name)
+        where = {**erp.database, "NAME": name} if isinstance(erp.database, dict) else erp.database.with_name(name)
+        try:
+            assert before == erp.content
+            assert rows_of(erp.state) == rows_of(content_of(where, erp.cluster))
+            assert name in result.stdout.splitlines()[-1]
+            again = erp.restore("--into", name, check=False)
+            assert 9 == again.returncode
+            erp.assert_nothing_left()
+        finally:
+            if erp.cluster is not None:
+                erp.cluster.drop_database(name)
+
+
+class TestAsking:
+    """Enter is no."""
+
+    @pytest.mark.parametrize("answer", ["", "y", "wrong"])
+    def test_anything_but_the_name__nothing_happens(self, erp: Erp, answer: str) -> None:
+        """At a real terminal."""
+        before = erp.content
+        code, said = at_a_terminal(erp.host, ["dbrestore"], answer)
+
+        assert 9 == code
+        assert "Nothing was done" in said
+        assert before == erp.content
+
+    def test_the_name__goes_on(self, erp: Erp) -> None:
+        """As it is called at the server, or as the file is called."""
+        code, said = at_a_terminal(erp.host, ["dbrestore", erp.backup], erp.name)
+
+        assert 0 == code, said
+        assert rows_of(erp.state) == rows_of(erp.content)
+
+    def test_no_terminal__refused(self, erp: Erp) -> None:
+        """A script says --noinput."""
+        before = erp.content
+        result = erp.host.manage("dbrestore", check=False, input=f"{erp.name}\n")
+
+        assert 9 == result.returncode
+        assert "--noinput" in result.stderr
+        assert before == erp.content
+
+
+def at_a_terminal(host: Host, arguments: list[str], answer: str) -> tuple[int, str]:
+    """Run a command at a terminal of its own and give one answer; return its exit code and what was on the screen."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", *arguments],
+        cwd=REPOSITORY,
+        env={**host.environment, "PYTHONPATH": str(host.folder)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    os.write(ours, f"{answer}\n".encode())
+    screen = bytearray()
+    try:
+        while chunk := os.read(ours, 65536):
+            screen += chunk
+    except OSError:  # the terminal's other side is closed
+        pass
+    finally:
+        os.close(ours)
+    return process.wait(60), screen.decode(errors="replace")
+
+
+class TestFailures:
+    """Before the switch: each with its own code, the live database as it was, nothing left."""
+
+    def assert_refused(
+        self, erp: Erp, code: int, text: str, *arguments: str, env: dict[str, str] | None = None
+    ) -> None:
+        """Try, and look."""
+        before = erp.content
+        result = erp.restore(*arguments, check=False, env=env)
+
+        assert code == result.returncode, str(result)
+        assert text in result.stderr + result.stdout, str(result)
+        assert "Traceback" not in result.stderr
+        assert before == erp.content
+        erp.assert_nothing_left()
+
+    def test_damaged_archive__exit_5(self, erp: Erp) -> None:
+        """One byte of it."""
+        path = erp.host.backups_dir / leftovers.backups(erp.host)[erp.backup]
+        whole = path.read_bytes()
+        damaged = bytearray(whole)
+        damaged[len(whole) // 2] ^= 1
+        path.write_bytes(damaged)
+        try:
+            self.assert_refused(erp, 5, path.name, erp.backup)
+        finally:
+            path.write_bytes(whole)
+
+    def test_no_backup_before_that_time__exit_4(self, erp: Erp) -> None:
+        """Nor is a newer one taken instead."""
+        self.assert_refused(erp, 4, "no good full backup", "--before", "2001-01-01")
+
+    def test_unknown_backup__exit_4(self, erp: Erp) -> None:
+        """A name that does not exist."""
+        self.assert_refused(erp, 4, "nosuch", "nosuch")
+
+    def test_no_space__exit_31(self, erp: Erp, tmp_path: Path) -> None:
+        """A state folder on a disk that is too small."""
+        small = tmp_path / "small"
+        small.mkdir(mode=0o700)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k,mode=0700", "tmpfs", small], check=True)
+        try:
+            for path in erp.host.state_dir.glob("*.*"):
+                (small / path.name).write_bytes(path.read_bytes())
+                (small / path.name).chmod(0o600)
+            self.assert_refused(erp, 31, "small", env={"ERP_BACKUP_STATE_DIR": str(small)})
+        finally:
+            subprocess.run(["umount", small], check=True)
+
+    def test_two_targets__exit_2(self, erp: Erp) -> None:
+        """It goes to one place."""
+        self.assert_refused(erp, 2, "one place", "--switch", "--into", "other")
+
+    def test_passphrase_on_the_command_line__refused(self, erp: Erp) -> None:
+        """And not repeated."""
+        self.assert_refused(erp, 9, "can be read by every user", "--passphrase", "hunter2")
+
+
+class TestSchemas:
+    """Backups of other releases."""
+
+    def test_older__refused_then_migrated(self, own: Erp, tmp_path: Path) -> None:
+        """The release of today has one migration more."""
+        before = own.content
+        newer = newer_release(
+            tmp_path, "migrations.AddField('item', 'shade', models.CharField(default='', max_length=9))"
+        )
+        refused = own.restore(check=False, env=newer)
+
+        assert 9 == refused.returncode
+        assert "--migrate" in refused.stderr
+        assert before == own.content
+
+        done = own.restore("--migrate", env=newer)
+
+        assert "9999_newer" in own.run(APPLIED, newer)
+        assert "is live" in done.stdout
+        assert "shade" in own.content
+
+    def test_failing_migration__live_one_as_it_was(self, own: Erp, tmp_path: Path) -> None:
+        """It fails on the copy."""
+        before = own.content
+        failing = newer_release(tmp_path, "migrations.RunSQL('SELECT nonsense FROM nowhere')")
+        result = own.restore("--migrate", check=False, env=failing)
+
+        assert 20 == result.returncode, str(result)
+        assert "nowhere" in result.stderr
+        assert before == own.content
+        own.assert_nothing_left()
+
+    def test_newer__refused(self, own: Erp, tmp_path: Path) -> None:
+        """A backup that a later release has made."""
+        newer = newer_release(tmp_path, "migrations.RunPython(migrations.RunPython.noop)")
+        own.host.manage("migrate", "-v0", env=newer)
+        own.host.manage("dbbackup", "-q", env=newer)
+        before = own.content
+        result = own.restore("--migrate", check=False)
+
+        assert 22 == result.returncode, str(result)
+        assert "9999_newer" in result.stderr
+        assert before == own.content
+
+
+APPLIED = (
+    "from django.db.migrations.recorder import MigrationRecorder as m; print(m.Migration.objects.values_list('name'))"
+)
+
+
+def newer_release(folder: Path, operation: str) -> dict[str, str]:
+    """Return the environment of a release of the demo that has one migration more."""
+    package = folder / "release" / "newer_migrations"
+    package.mkdir(parents=True)
+    ours = REPOSITORY / "project" / "erp" / "migrations"
+    for path in ours.glob("0*.py"):
+        (package / path.name).write_text(path.read_text())
+    last = max(path.stem for path in ours.glob("0*.py"))
+    (package / "__init__.py").write_text("")
+    (package / "9999_newer.py").write_text(
+        "from django.db import migrations, models\n\n\nclass Migration(migrations.Migration):\n"
+        f"    dependencies = [('erp', '{last}')]\n    operations = [{operation}]\n"
+    )
+    return {"NEWER_RELEASE": str(package.parent)}
+
+
+def test_json__is_one_document(erp: Erp) -> None:
+    """Also of an error."""
+    result = erp.restore("nosuch", "--json", check=False)
+
+    assert "error" == json.loads(result.stdout)["outcome"]
