@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
@@ -384,10 +383,13 @@ class TestWriting:
         """Names that the ERP does not qualify are found in the copy where the live database has them."""
         name = live.database.name
         run(live.database.settings, f'ALTER DATABASE {name} SET search_path = "odd name", public')
-        with live.scratch(live.facts(), job_folder) as scratch, scratch.writable_orm() as alias:
-            with connections[alias].cursor() as cursor:
-                cursor.execute("SHOW search_path")
-                row = cursor.fetchone()
+        with (
+            live.scratch(live.facts(), job_folder) as scratch,
+            scratch.writable_orm() as alias,
+            connections[alias].cursor() as cursor,
+        ):
+            cursor.execute("SHOW search_path")
+            row = cursor.fetchone()
 
         assert ('"odd name", public',) == row
 

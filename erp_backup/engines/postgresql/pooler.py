@@ -55,6 +55,15 @@ def _pools(connection: Connection, database: str) -> list[tuple[str, bool]]:
     return [(str(row["name"]), str(row["paused"]) == "1") for row in rows if row.get("database") == database]
 
 
+def may_pause(connection: Connection) -> bool:
+    """Whether this user may: told by a command for a pool that there is not."""
+    try:
+        _say(connection, "RESUME", "erp_backup has no such pool")
+    except psycopg.Error as error:
+        return "admin access" not in str(error)  # pgbouncer speaks English only
+    return True
+
+
 def _say(connection: Connection, word: str, name: str) -> None:
     connection.execute(sql.SQL("{} {}").format(sql.SQL(word), sql.Identifier(name)))
 
@@ -80,8 +89,10 @@ def _pause(connection: Connection, name: str, limit: float) -> None:
     try:
         _say(connection, "PAUSE", name)
     except psycopg.Error as error:
+        if not timer.finished.is_set():
+            raise _unreachable(error) from error
         raise LockedError(
-            f"The pooler could not pause {name!r} within {limit:g} s: {first_line(error)}.",
+            f"The pooler could not pause {name!r} within {limit:g} s.",
             remedy="Nothing was switched. Wait for long transactions to end, or stop their clients, and run it again.",
         ) from error
     finally:
