@@ -90,7 +90,7 @@ class Replaced:
     live: str  # the name it had
     restore: str  # the identifier of the restore that replaced it
     replaced_at: datetime
-    size: int = 0  # bytes
+    size: int = field(default=0, compare=False)  # bytes, when it was last looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from erp_backup.core.errors import (
 )
 from erp_backup.core.figures import Figures, Severity
 from erp_backup.core.manifest import DatabaseFacts, Manifest
-from erp_backup.core.workspace import Folder
+from erp_backup.core.workspace import Workspace
 from erp_backup.engines.base import Problem
 from erp_backup.engines.postgresql import PostgreSQL
 from tests.support.pg_engine import connect, engine_of, run, take
@@ -29,11 +29,15 @@ from tests.support.postgres import Cluster, temporary_database
 FAILED, NOTE = Severity.FAILED, Severity.NOTE
 
 
-@pytest.fixture
-def manifest(pg_engine: PostgreSQL, job_folder: Folder) -> Manifest:
-    """The manifest of a backup of the live database."""
-    run(pg_engine.database.settings, "CREATE TABLE item (name text)")
-    return take(pg_engine, job_folder).manifest
+@pytest.fixture(scope="module")
+def manifest(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The manifest of a backup of a database that is like the live one."""
+    postgres.start()
+    with (
+        temporary_database(postgres, owner="erp_owner") as entry,
+        Workspace(tmp_path_factory.mktemp("state")).folder("test") as folder,
+    ):
+        return take(engine_of(entry), folder).manifest
 
 
 def said(engine: PostgreSQL, manifest: Manifest, severity: Severity, *, switch: bool = True) -> list[str]:
@@ -138,7 +142,7 @@ class TestServer:
         assert "Only a superuser may create the extension 'amcheck'" in failed[1]
         assert any("was 0.1 in the backup" in note for note in said(pg_engine, changed, NOTE))
 
-    def test_no_program__said(self, pg_engine: PostgreSQL, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_program__said(self, pg_engine: PostgreSQL, manifest: Manifest) -> None:
         """Without a pg_restore for the archive's version nothing can be restored."""
         newer = replace(manifest, tools={"pg_dump": "99.1"})
         problem = only(pg_engine.restore_preflight(newer, switch=True))
@@ -291,7 +295,7 @@ class TestLiveDatabase:
         """Settings and rights of other roles, and a long name, change nothing about whether it can be done."""
         postgres.create_role("clerk", "secret")
         name = pg_engine.database.name
-        run(pg_engine.database.settings, "GRANT SELECT ON item TO clerk")
+        run(pg_engine.database.settings, "CREATE TABLE item ()", "GRANT SELECT ON item TO clerk")
         try:
             with postgres.connect() as admin:
                 admin.execute(f"ALTER ROLE clerk IN DATABASE {name} SET work_mem = '9MB'")

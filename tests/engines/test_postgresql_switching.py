@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
 from django.db import connections
 
+from erp_backup.core.clock import SystemClock
 from erp_backup.core.errors import LockedError, RefusedError, ServerUnreachableError
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Replaced
 from erp_backup.engines.postgresql import PostgreSQL
+from erp_backup.engines.postgresql.connecting import session
+from erp_backup.engines.postgresql.locks import advisory_lock, lock_key
 from erp_backup.engines.postgresql.switching import kept_name
 from tests.support.pg_engine import connect, engine_of, eventually, run
 from tests.support.postgres import Cluster
@@ -345,9 +347,10 @@ class TestKeeping:
         self, live: PostgreSQL, job_folder: Folder, postgres: Cluster
     ) -> None:
         """One that is taken, the live one's, one that a clean-up would take for an orphan, and impossible ones."""
-        for name in ("postgres", live.database.name, "erp_backup_scratch_" + "0" * 16, "", "x" * 64):
-            with pytest.raises(RefusedError), restored(live, job_folder) as scratch:
-                live.keep_as(scratch, name)
+        with restored(live, job_folder) as scratch:
+            for name in ("postgres", live.database.name, "erp_backup_scratch_" + "0" * 16, "", "x" * 64):
+                with pytest.raises(RefusedError):
+                    live.keep_as(scratch, name)
 
         assert set() == relatives(postgres, live.database.name)
         assert "old" == marker(live.database.settings)
@@ -384,10 +387,13 @@ class TestWriting:
         """Names that the ERP does not qualify are found in the copy where the live database has them."""
         name = live.database.name
         run(live.database.settings, f'ALTER DATABASE {name} SET search_path = "odd name", public')
-        with live.scratch(live.facts(), job_folder) as scratch, scratch.writable_orm() as alias:
-            with connections[alias].cursor() as cursor:
-                cursor.execute("SHOW search_path")
-                row = cursor.fetchone()
+        with (
+            live.scratch(live.facts(), job_folder) as scratch,
+            scratch.writable_orm() as alias,
+            connections[alias].cursor() as cursor,
+        ):
+            cursor.execute("SHOW search_path")
+            row = cursor.fetchone()
 
         assert ('"odd name", public',) == row
 
@@ -399,3 +405,62 @@ class TestWriting:
             gone = eventually(lambda: admin.execute(query).fetchone() == (0,))
 
         assert gone
+
+
+class TestRecovery:
+    """What a run finds that another one has left."""
+
+    def test_session_that_still_switches__is_waited_for_then_ended(self, live: PostgreSQL) -> None:
+        """A dead run's COMMIT may be under way; a session that goes on for ever belongs to nobody any more."""
+        clock = ImpatientClock()
+        engine = engine_of(live.database.settings, clock=clock)
+        with (
+            session(live.database.settings, database="postgres", purpose="switch") as other,
+            advisory_lock(other, f"switch of {live.database.name}"),
+        ):
+            found = engine.recover_switch()
+            with pytest.raises(psycopg.OperationalError):
+                other.execute("SELECT 1")
+
+        assert found is None
+        assert 10 < clock.slept < 40
+
+    def test_session_that_cannot_be_ended__locked(self, live: PostgreSQL, postgres: Cluster) -> None:
+        """As long as a superuser's session switches this database, nobody knows what it will be."""
+        engine = engine_of(live.database.settings, clock=ImpatientClock())
+        with postgres.connect() as superuser:
+            superuser.execute("SELECT pg_advisory_lock(%s)", [lock_key(f"switch of {live.database.name}")])
+            with pytest.raises(LockedError, match="still switching"):
+                engine.recover_switch()
+
+    def test_damaged_live_database__is_put_aside_as_it_is(
+        self, live: PostgreSQL, job_folder: Folder, postgres: Cluster
+    ) -> None:
+        """One that nobody can connect to any more has no rows to save, but it is not thrown away."""
+        facts = live.facts()
+        with postgres.connect() as admin:
+            row = admin.execute("SELECT oid FROM pg_database WHERE datname = %s", [live.database.name]).fetchone()
+        assert row is not None
+        (postgres.data_dir / "base" / str(row[0]) / "PG_VERSION").unlink()
+        had = live.has_live()
+        with live.scratch(facts, job_folder) as scratch:
+            put(live.database.settings, "new", scratch.name)
+            switched = live.switch(scratch, request())
+
+        assert not had
+        assert "new" == marker(live.database.settings)
+        assert live.list_replaced() == [switched.replaced]
+
+
+class ImpatientClock(SystemClock):
+    """A clock whose sleep takes no time."""
+
+    slept = 0.0
+
+    def monotonic(self) -> float:
+        """Return the time with all that was slept."""
+        return super().monotonic() + self.slept
+
+    def sleep(self, seconds: float) -> None:
+        """Go on at once, later."""
+        self.slept += seconds

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,6 +78,56 @@ def nothing_left(cluster: Cluster, name: str) -> Iterator[None]:
             cluster.drop_database(other)
 
 
-def session_of(entry: Mapping[str, Any], cluster: Cluster, user: str) -> psycopg.Connection[Any]:
-    """Return another role's session in the live database; the caller closes it."""
-    return cluster.connect(entry["NAME"], user=user)
+# In a process that dies
+
+
+@dataclass(slots=True)
+class Moments:
+    """Counts what the switching session does: before and after each statement, and a COMMIT that was only sent."""
+
+    fatal: int
+    count: int = 0
+
+    def pass_one(self) -> None:
+        """Die here, if this is the one."""
+        self.count += 1
+        if self.count == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def execute(self, connection: psycopg.Connection[Any], query: Any, *arguments: Any, **options: Any) -> Any:
+        """Run a statement, dying before, during (COMMIT) or after it."""
+        if connection.info.get_parameters().get("application_name") != "erp_backup switch":
+            return _EXECUTE(connection, query, *arguments, **options)
+        self.pass_one()
+        if query == "COMMIT" and self.count + 1 == self.fatal:
+            connection.pgconn.send_query(b"COMMIT")
+            while connection.pgconn.flush():
+                pass
+        if query == "COMMIT":
+            self.pass_one()
+        cursor = _EXECUTE(connection, query, *arguments, **options)
+        self.pass_one()
+        return cursor
+
+
+_EXECUTE = psycopg.Connection.execute
+
+
+def switch_and_die(engine: PostgreSQL, folder: Folder, restore: str, fatal: int) -> None:
+    """Switch, in a process of our own, dying at the moment of that number; print how many there were.
+
+    It begins when a line comes in, so that it can be killed from outside at any time after that.
+    """
+    moments = Moments(fatal)
+    with restored(engine, folder) as scratch:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
+
+        def execute(connection: psycopg.Connection[Any], query: Any, *arguments: Any, **options: Any) -> Any:
+            return moments.execute(connection, query, *arguments, **options)
+
+        psycopg.Connection.execute = execute  # type: ignore[method-assign]
+        engine.switch(scratch, request(restore))
+        sys.stdout.write(f"{moments.count}\n")
+        sys.stdout.flush()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.host import REPOSITORY
 
-NEEDED = ["psql", "pg_dump", "pg_restore", "initdb", "postgres", "age", "zstd", "sqlite3", "strace"]
+NEEDED = ["psql", "pg_dump", "pg_restore", "initdb", "postgres", "age", "zstd", "sqlite3", "strace", "pgbouncer"]
 # An apt-get that notes what it is asked, and "installs" age by making the program.
 APT_GET = """#!/bin/sh
 echo "$@" >> "{folder}/asked"

@@ -55,52 +55,60 @@ def _pools(connection: Connection, database: str) -> list[tuple[str, bool]]:
     return [(str(row["name"]), str(row["paused"]) == "1") for row in rows if row.get("database") == database]
 
 
+def may_pause(connection: Connection) -> bool:
+    """Whether this user may: told by a command for a pool that there is not."""
+    try:
+        _say(connection, "RESUME", "erp_backup has no such pool")
+    except psycopg.Error as error:
+        return "admin access" not in str(error)  # pgbouncer speaks English only
+    return True
+
+
 def _say(connection: Connection, word: str, name: str) -> None:
     connection.execute(sql.SQL("{} {}").format(sql.SQL(word), sql.Identifier(name)))
 
 
-@contextlib.contextmanager
-def paused(connection: Connection, conninfo: str, names: list[str], limit: float) -> Iterator[None]:
-    """Let the clients of these pools wait, and go on afterwards, whatever happens.
+def pause(connection: Connection, names: list[str], limit: float) -> None:
+    """Let the clients of these pools wait, from the end of their transactions on.
 
-    Raises LockedError when their transactions do not end within ``limit`` seconds.
+    Raises LockedError when these do not end within ``limit`` seconds (in session mode: when the clients do not leave),
+    and ServerUnreachableError for a pooler that does not do it.
     """
-    try:
-        for name in names:
-            _pause(connection, name, limit)
-        yield
-    finally:
-        _resume(connection, conninfo, names)
+    is_late = threading.Event()
 
+    def give_up() -> None:
+        is_late.set()
+        cut(connection)
 
-def _pause(connection: Connection, name: str, limit: float) -> None:
-    """PAUSE waits for every transaction of the pool to end, in session mode for every client to leave."""
-    timer = threading.Timer(limit, cut, [connection])
+    timer = threading.Timer(limit, give_up)
     timer.start()
     try:
-        _say(connection, "PAUSE", name)
+        for name in names:
+            _say(connection, "PAUSE", name)
     except psycopg.Error as error:
+        if not is_late.is_set():
+            raise _unreachable(error) from error
         raise LockedError(
-            f"The pooler could not pause {name!r} within {limit:g} s: {first_line(error)}.",
-            remedy="Nothing was switched. Wait for long transactions to end, or stop their clients, and run it again.",
+            f"The pooler could not pause {', '.join(names)} within {limit:g} s.",
+            remedy="Nothing was switched. Wait for long transactions to end, or stop their clients, then try again.",
         ) from error
     finally:
         timer.cancel()
 
 
-def _resume(connection: Connection, conninfo: str, names: list[str]) -> None:
-    try:
-        for name in names:
-            _say(connection, "RESUME", name)
-    except psycopg.Error:
-        # The line was cut, or not all of them were paused: through a new one, each by itself.
-        with console(conninfo) as fresh:
-            for name in names:
-                with contextlib.suppress(psycopg.Error):
-                    _say(fresh, "RESUME", name)
+def resume(conninfo: str, names: list[str]) -> None:
+    """Let waiting clients go on, and be content where none wait. Raises ServerUnreachableError.
 
-
-def resume(conninfo: str, database: str) -> None:
-    """Let waiting clients of ``database`` go on, where a dead run has left them. Raises ServerUnreachableError."""
+    Through a session of its own: that of the PAUSE may have been cut.
+    """
     with console(conninfo) as connection:
-        _resume(connection, conninfo, pools_of(connection, database, are_paused=True))
+        for name in names:
+            with contextlib.suppress(psycopg.Error):
+                _say(connection, "RESUME", name)
+
+
+def resume_all(conninfo: str, database: str) -> None:
+    """Let waiting clients of ``database`` go on, where a run has left them waiting. Raises ServerUnreachableError."""
+    with console(conninfo) as connection:
+        names = pools_of(connection, database, are_paused=True)
+    resume(conninfo, names)

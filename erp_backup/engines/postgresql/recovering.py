@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import psycopg
+
 from erp_backup.core.errors import LockedError
 from erp_backup.engines.base import Database, Switched, Tools
 from erp_backup.engines.postgresql import pooler
@@ -33,7 +37,8 @@ def wait_until_over(connection: Connection, tools: Tools, database: Database) ->
                 remedy="Wait until it is over, or let a superuser end it; then run this again.",
             )
         if waited > _OVER_LIMIT:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", [pids])
+            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):  # not ours: perhaps it ends by itself
+                connection.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", [pids])
         tools.clock.sleep(0.05)
 
 
@@ -44,7 +49,7 @@ def recover(database: Database, tools: Tools) -> Switched | None:
         mark = switched_mark(comment_on(connection, database.name))
         was_paused = mark.is_paused if mark else paused_mark(comment_on(connection, database.name)) is not None
         if was_paused and tools.pooler:
-            pooler.resume(tools.pooler, database.name)
+            pooler.resume_all(tools.pooler, database.name)
         if mark is None:
             settle_pause(connection, database.name)
             return None
@@ -52,12 +57,11 @@ def recover(database: Database, tools: Tools) -> Switched | None:
         return Switched(restore=mark.restore, replaced=replaced)
 
 
-def settle_pause(connection: Connection, live: str) -> bool:
-    """Give the live database the comment back that it had before the pooler was made to wait; whether it had to."""
+def settle_pause(connection: Connection, live: str) -> None:
+    """Give the live database the comment back that it had before the pooler was made to wait."""
     mark = paused_mark(comment_on(connection, live))
     if mark is not None:
         connection.execute(comment_sql(live, mark.comment))
-    return mark is not None
 
 
 def settle(database: Database, tools: Tools, switched: Switched) -> None:
@@ -65,4 +69,6 @@ def settle(database: Database, tools: Tools, switched: Switched) -> None:
     with maintenance_session(database, tools, "switch") as connection, errors_in_words(database.name):
         mark = switched_mark(comment_on(connection, database.name))
         if mark is not None and mark.restore == switched.restore:
+            if mark.is_paused and tools.pooler:
+                pooler.resume_all(tools.pooler, database.name)
             connection.execute(comment_sql(database.name, mark.comment))

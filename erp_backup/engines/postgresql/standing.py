@@ -171,9 +171,15 @@ def _pooler(database: Database, tools: Tools) -> Iterator[Problem]:
         with pooler.console(tools.pooler) as connection:
             running = pooler.pools_of(connection, database.name, are_paused=False)
             paused = pooler.pools_of(connection, database.name, are_paused=True)
+            may_pause = pooler.may_pause(connection)
     except ServerUnreachableError as error:
         yield Problem(message=error.message, remedy=error.remedy, error=type(error))
         return
+    if not may_pause:
+        yield Problem(
+            message="The pooler's console lets us look, but not pause.",
+            remedy="Name the user of ERP_BACKUP['RESTORE']['POOLER'] in admin_users of pgbouncer's configuration.",
+        )
     if paused:
         yield Problem(
             message=f"Somebody has paused {', '.join(paused)} in the pooler: it will stay paused.",

@@ -183,7 +183,7 @@ def _carry_out(database: Database, tools: Tools, main: Connection, helper: Conne
     with _clients_waiting(tools, main, plan) as is_paused:
         try:
             main.execute("BEGIN")
-            milliseconds = round(plan.request.limit * 1000)
+            milliseconds = max(1, round(plan.request.limit * 1000))  # 0 would be for ever
             main.execute(f"SET LOCAL lock_timeout = {milliseconds}")
             main.execute(f"SET LOCAL statement_timeout = {2 * milliseconds}")
             # Once both renames have their locks nobody is in, and nobody gets in before the end of the transaction.
@@ -209,14 +209,16 @@ def _clients_waiting(tools: Tools, main: Connection, plan: _Plan) -> Iterator[bo
         return
     with pooler.console(tools.pooler) as connection:
         names = pooler.pools_of(connection, plan.place, are_paused=False)
-        main.execute(comment_sql(plan.place, PausedMark(comment=plan.live.comment).text()))
+        if names:
+            main.execute(comment_sql(plan.place, PausedMark(comment=plan.live.comment).text()))
         try:
-            with pooler.paused(connection, tools.pooler, names, plan.request.limit):
-                yield True
-        except BaseException:
-            with contextlib.suppress(psycopg.Error):
+            pooler.pause(connection, names, plan.request.limit)
+            yield bool(names)
+        finally:
+            # Where they cannot be told to go on, the mark stays, here or in what the switch has written.
+            with contextlib.suppress(psycopg.Error, ServerUnreachableError):
+                pooler.resume(tools.pooler, names)
                 settle_pause(main, plan.place)
-            raise
 
 
 @contextlib.contextmanager
