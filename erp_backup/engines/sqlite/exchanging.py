@@ -110,9 +110,12 @@ def _attempt(image: Path, live: Path, attempt: _Attempt) -> None:
             target.execute(f"PRAGMA cache_size=-{_CACHE}")
         # The mark alone takes two pages: one step never is the last one as well.
         pages = max(1, min(_MOST_PAGES, pragma(source, "page_count") // 2))
-        source.backup(target, pages=pages, progress=attempt, sleep=_PAUSE)
-        with suppress(sqlite3.Error):  # only so that the disk does not hold it twice for longer than it must
-            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        try:
+            source.backup(target, pages=pages, progress=attempt, sleep=_PAUSE)
+        finally:
+            # So that the disk does not hold it twice, or what a failure has left in -wal, for longer than it must.
+            with suppress(sqlite3.Error):
+                target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def copy_content(live: Path, copy: Path) -> None:

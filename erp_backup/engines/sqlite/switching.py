@@ -120,6 +120,7 @@ class Switching:
         """Undo what a dead run left half-made, or return its switch; see ``Engine.recover_switch``."""
         intent = self.intents.read(self.live)
         if intent is None:
+            self.intents.remove(self.live)  # killed while it was written
             return None
         if intent.state is State.SETTLED:
             self._finish(intent)
