@@ -129,6 +129,37 @@ class TestSwitch:
         assert [(1024,)] == run(place.live, "PRAGMA page_size")
         assert [(mode,)] == run(place.live, "PRAGMA journal_mode")
 
+    @pytest.mark.parametrize("mode", ["wal", "delete"])
+    def test_largest_pages__old_content_kept_exactly(self, place: Place, mode: str) -> None:
+        """Whatever the page size, the first step reaches no file: the bytes of a rollback-mode file are copied then."""
+        fill = "PRAGMA page_size=65536; CREATE TABLE large AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n"
+        fill += " WHERE i < 80) SELECT i, randomblob(60000) AS bytes FROM n;"
+        create(place.live, fill + OLD + f"PRAGMA journal_mode={mode}")
+        before = figures_of(place.live, place.state)
+        place.image.unlink()
+        create(place.image, fill + NEW)
+        switched = place.switch()
+
+        assert ["new"] == place.names()
+        assert switched.replaced is not None
+        assert before == figures_of(Path(switched.replaced.name), place.state)
+
+    @pytest.mark.parametrize("is_lost", [True, False])
+    def test_live_file_lost_after_a_killed_switch__kept_file_stays(self, place: Place, *, is_lost: bool) -> None:
+        """What may be the only copy is not removed as a duplicate."""
+        create(place.live, OLD)
+        switched = place.switch()
+        intents = Intents(place.state / "switches")
+        intent = intents.read(place.live)
+        assert intent is not None
+        intents.write(replace(intent, state=State.INTENDED))
+        run(place.live, f"DROP TABLE {MARK}")
+        if is_lost:
+            place.live.unlink()
+
+        assert place.engine.recover_switch() is None
+        assert place.engine.list_replaced() == ([switched.replaced] if is_lost else [])
+
     def test_settled__mark_and_intent_are_gone(self, place: Place) -> None:
         """Until then every run is told of it, afterwards nothing of it is left; twice is once."""
         create(place.live, OLD)

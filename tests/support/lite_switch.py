@@ -160,7 +160,7 @@ def main() -> None:
         _write(live, int(arguments[0]), arguments[1])
         return
     # A cache so small that pages reach the live file long before the commit, as they do with a large database.
-    exchanging._CACHE, exchanging._MOST_PAGES = 16, 2
+    exchanging._CACHE, exchanging._MOST_BYTES = 16, 8192
     state, image = map(Path, arguments)
     engine = engine_at(Path(live), state)
     sys.stdout.write("begun\n")
