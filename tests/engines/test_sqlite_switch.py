@@ -144,6 +144,21 @@ class TestSwitch:
         assert switched.replaced is not None
         assert before == figures_of(Path(switched.replaced.name), place.state)
 
+    @pytest.mark.parametrize("content", [OLD, None])
+    def test_killed_right_after_it_took_place__told_by_the_mark(self, place: Place, content: str | None) -> None:
+        """The instant between the commit and our note of it is as short as it is decisive."""
+        if content:
+            create(place.live, content)
+        switched = place.switch()
+        intents = Intents(place.state / "switches")
+        intent = intents.read(place.live)
+        assert intent is not None
+        intents.write(replace(intent, state=State.INTENDED))
+        run(place.live, "INSERT INTO item VALUES ('written since')")
+
+        assert switched == place.engine.recover_switch()
+        assert ["new", "written since"] == place.names()
+
     @pytest.mark.parametrize("is_lost", [True, False])
     def test_live_file_lost_after_a_killed_switch__kept_file_stays(self, place: Place, *, is_lost: bool) -> None:
         """What may be the only copy is not removed as a duplicate."""

@@ -214,9 +214,9 @@ class TestWriters:
         state.mkdir(mode=0o700)
         writers = Writers(live, mode)
         try:
-            writers.wait_for_more(20)
+            writers.wait_for_more(12)
             switched = switch(engine_at(live, state), state, image, limit=60)
-            writers.wait_for_more(20)
+            writers.wait_for_more(12)
             engine_at(live, state, lock_timeout=30.0).settle_switch(switched)
         finally:
             complaints = writers.stop()
@@ -226,8 +226,8 @@ class TestWriters:
         assert [] == complaints
         for number, acknowledged in enumerate(writers.acknowledged):
             before, after = rows_of(kept, number), rows_of(live, number)
-            assert len(before) >= 20
-            assert len(after) >= 20
+            assert len(before) >= 12
+            assert len(after) >= 12
             assert list(range(1, len(acknowledged) + 1)) == acknowledged == before + after
         for path in (kept, live):
             assert [("ok",)] == run(path, "PRAGMA integrity_check")
