@@ -70,10 +70,15 @@ def replace_whole(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         sync_folder(path.parent)
 
 
+def partial_of(path: Path) -> Path:
+    """Return where a file is written before it has its name: what a dead process may have left there."""
+    return path.with_name(f".{path.name}.new")
+
+
 @contextlib.contextmanager
 def _written_beside(path: Path, content: bytes, *, mode: int = 0o600) -> Iterator[Path]:
     """A finished file under another name, always the same one: what a dead process left is written anew."""
-    partial = path.with_name(f".{path.name}.new")
+    partial = partial_of(path)
     partial.unlink(missing_ok=True)
     try:
         write_new(partial, content, mode=mode)

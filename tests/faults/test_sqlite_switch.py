@@ -6,11 +6,10 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,8 @@ import pytest
 
 from erp_backup.core.errors import NoSpaceError
 from erp_backup.core.figures import Figures
+from erp_backup.engines.sqlite import SQLite, switching
+from erp_backup.engines.sqlite.live import companions_of
 from tests.support.lite_switch import (
     RESTORE,
     Writers,
@@ -153,7 +154,8 @@ def both_states(scene: Scene) -> tuple[object, object]:
 
 
 @pytest.fixture(
-    params=[("wal", ""), ("delete", ""), ("wal", "header"), ("delete", "missing")], ids=lambda given: "-".join(given)
+    params=[("wal", ""), ("delete", ""), ("wal", "header"), ("delete", "missing")],
+    ids=["wal", "delete", "damaged", "missing"],
 )
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     """Live files in both kinds of journal modes, one that is damaged and one that is gone."""
@@ -198,3 +200,111 @@ class TestKills:
             process.communicate()
 
             assert_old_or_new(scene, old, new)
+
+
+class TestWriters:
+    """Four processes write through Django while the database is switched under them."""
+
+    @pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"] if IS_FULL else ["wal", "delete"])
+    def test_switch__no_acknowledged_write_is_lost(self, tmp_path: Path, mode: str) -> None:
+        """What was acknowledged before is in the kept file, what came after in the live one, nothing in between."""
+        live = create(tmp_path / "live.db", SCHEMA + FILL.format(count=2000), journal_mode=mode)
+        image = create(tmp_path / "image.db", SCHEMA + FILL.format(count=2500))
+        state = tmp_path / "state"
+        state.mkdir(mode=0o700)
+        writers = Writers(live, mode)
+        try:
+            writers.wait_for_more(12)
+            switched = switch(engine_at(live, state), state, image, limit=60)
+            writers.wait_for_more(12)
+            engine_at(live, state, lock_timeout=30.0).settle_switch(switched)
+        finally:
+            complaints = writers.stop()
+        assert switched.replaced is not None
+        kept = Path(switched.replaced.name)
+
+        assert [] == complaints
+        for number, acknowledged in enumerate(writers.acknowledged):
+            before, after = rows_of(kept, number), rows_of(live, number)
+            assert len(before) >= 12
+            assert len(after) >= 12
+            assert list(range(1, len(acknowledged) + 1)) == acknowledged == before + after
+        for path in (kept, live):
+            assert [("ok",)] == run(path, "PRAGMA integrity_check")
+            assert run(path, "SELECT count(*) FROM entry WHERE writer < 99") == run(path, "SELECT total FROM balance")
+
+
+class TestNoSpace:
+    """A full disk at any moment: exit 31, the old database, nothing left."""
+
+    @pytest.mark.parametrize("mode", ["wal", "delete"])
+    @pytest.mark.parametrize("is_told_before", [True, False])
+    def test_beside_the_live_file__old_or_new(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, *, is_told_before: bool
+    ) -> None:
+        """Also where the disk fills up after there had seemed to be room."""
+        if not is_told_before:
+            monkeypatch.setattr(switching, "require_space", lambda _place, _needed: None)
+        image = create(tmp_path / "image.db", SCHEMA + FILL.format(count=3000))
+        state = tmp_path / "state"
+        state.mkdir(mode=0o700)
+        outcomes = []
+        for kilobytes in (1400, 1600, 2200, 3000, 4000, 6000):
+            with small_disk(tmp_path / "disk", kilobytes):
+                live = create(tmp_path / "disk" / "live.db", SCHEMA + FILL.format(count=1000), journal_mode=mode)
+                old = figures_of(live, state)
+                engine = engine_at(live, state)
+                outcomes.append(outcome_of(engine, state, image))
+
+                assert [("ok",)] == run(live, "PRAGMA integrity_check")
+                if not outcomes[-1]:
+                    assert {} == {path.name: path.stat().st_size for path in companions_of(live) if path.stat().st_size}
+                    assert old == figures_of(live, state)
+                    assert [] == [path for path in state.rglob("*") if path.is_file()]
+                else:
+                    assert [(3000,)] == run(live, "SELECT count(*) FROM entry")
+            shutil.rmtree(state)
+            state.mkdir(mode=0o700)
+
+        assert sorted(outcomes) == outcomes
+        assert {False, True} == set(outcomes)
+
+    @pytest.mark.parametrize("mode", ["wal", "delete"])
+    def test_in_the_state_folder__nothing_changed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
+        """The old content cannot be kept whole, so it is not replaced."""
+        monkeypatch.setattr(switching, "require_space", lambda _place, _needed: None)
+        image = create(tmp_path / "image.db", SCHEMA + FILL.format(count=300))
+        live = create(tmp_path / "live.db", SCHEMA + FILL.format(count=1000), journal_mode=mode)
+        old = figures_of(live, tmp_path / "jobs")
+        for kilobytes in (4, 12, 100, 500):
+            with small_disk(tmp_path / "disk", kilobytes):
+                engine = engine_at(live, tmp_path / "disk")
+
+                assert not outcome_of(engine, tmp_path / "jobs", image)
+                assert engine.recover_switch() is None
+                assert [] == [path for path in (tmp_path / "disk").rglob("*") if path.is_file()]
+            assert old == figures_of(live, tmp_path / "jobs")
+
+
+def outcome_of(engine: SQLite, state: Path, image: Path) -> bool:
+    """Switch and return whether there was room; every other failure is one."""
+    try:
+        switched = switch(engine, state, image)
+    except NoSpaceError:
+        return False
+    with suppress(NoSpaceError):  # all of it fits into -wal, but not a page more: that is for the next run
+        engine.settle_switch(switched)
+    return True
+
+
+@contextmanager
+def small_disk(path: Path, kilobytes: int) -> Iterator[None]:
+    """Mount a real small file system."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=0700", "tmpfs", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)

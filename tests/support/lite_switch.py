@@ -1,8 +1,8 @@
 """Switches of SQLite files in processes of their own, and writers that use Django beside them.
 
 `python -m tests.support.lite_switch switch LIVE STATE IMAGE` does what a restore does, and can be killed at any moment.
-`python -m tests.support.lite_switch write LIVE NUMBER MODE` commits rows until standard input ends; it prints the number
-of each row once its commit is acknowledged.
+`python -m tests.support.lite_switch write LIVE NUMBER MODE` commits rows until standard input ends; it prints the
+number of each row once its commit is acknowledged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from erp_backup.core.figures import Figures
 from erp_backup.core.manifest import DatabaseFacts
 from erp_backup.core.workspace import Workspace
-from erp_backup.engines.base import DumpRequest, SwitchRequest, Switched
+from erp_backup.engines.base import DumpRequest, Switched, SwitchRequest
 from erp_backup.engines.sqlite import SQLite, exchanging
 from erp_backup.engines.sqlite.scratch import SqliteScratch
 from tests.support.sqlite import BACKEND, engine_of
@@ -160,7 +160,7 @@ def main() -> None:
         _write(live, int(arguments[0]), arguments[1])
         return
     # A cache so small that pages reach the live file long before the commit, as they do with a large database.
-    exchanging._CACHE, exchanging._MOST_PAGES = 16, 2
+    exchanging._CACHE, exchanging._MOST_BYTES = 16, 8192
     state, image = map(Path, arguments)
     engine = engine_at(Path(live), state)
     sys.stdout.write("begun\n")

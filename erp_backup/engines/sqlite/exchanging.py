@@ -30,8 +30,10 @@ _PAUSE = 0.005  # seconds between two attempts to get the lock
 # Seconds that SQLite itself waits for readers to leave, while it lets no new ones in: without it, in rollback modes,
 # readers that take turns would keep us out for ever. Signals wait as long.
 _PATIENCE = 0.5
-_MOST_PAGES = 100  # of a step: at the largest page size less than the cache below, so the first reaches no file
-_CACHE = 32_000  # KiB
+# Of a step: half of SQLite's smallest cache, so what the first step copies stays there and reaches no file.
+_MOST_BYTES = 1 << 20
+_CACHE = 32_000  # KiB: each time it is full, rollback modes wait for the disk
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _WAL_VERSION = 2
 _HEADER_VERSION = 18
 
@@ -51,7 +53,7 @@ def layout_of(live: Path, runner: ProcessRunner, limit: float) -> Layout:
         try:
             mode = pragma(connection, "journal_mode")
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
                 raise
         else:
             return Layout(page_size=page_size, is_wal=mode == "wal")
@@ -105,14 +107,25 @@ class _Attempt:
 
 def _attempt(image: Path, live: Path, attempt: _Attempt) -> None:
     with opened(image, READ_ONLY) as source, opened(live, "mode=rw", timeout=attempt.patience) as target:
-        with suppress(sqlite3.DatabaseError):  # the schema is damaged; FULL is the library's default
-            make_durable(target)
-            target.execute(f"PRAGMA cache_size=-{_CACHE}")
-        # The mark alone takes two pages: one step never is the last one as well.
-        pages = max(1, min(_MOST_PAGES, pragma(source, "page_count") // 2))
-        source.backup(target, pages=pages, progress=attempt, sleep=_PAUSE)
-        with suppress(sqlite3.Error):  # only so that the disk does not hold it twice for longer than it must
-            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _set_up(target)
+        # The mark alone takes two pages: the first step never is the last one as well.
+        pages = max(1, min(_MOST_BYTES // pragma(source, "page_size"), pragma(source, "page_count") // 2))
+        try:
+            source.backup(target, pages=pages, progress=attempt, sleep=_PAUSE)
+        finally:
+            # So that the disk does not hold it twice, or what a failure has left in -wal, for longer than it must.
+            with suppress(sqlite3.Error):
+                target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _set_up(target: sqlite3.Connection) -> None:
+    try:
+        make_durable(target)
+        target.execute(f"PRAGMA cache_size=-{_CACHE}")
+    except sqlite3.DatabaseError as error:
+        # The schema cannot be read: the library's own settings are durable as well (FULL), only slower.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+            raise
 
 
 def copy_content(live: Path, copy: Path) -> None:

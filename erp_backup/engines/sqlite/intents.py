@@ -71,7 +71,8 @@ class Intents:
             files.replace_whole(self._path(Path(intent.live)), jsondata.canonical(jsondata.to_data(intent)))
 
     def remove(self, live: Path) -> None:
-        """Forget what was intended for this file, durably."""
+        """Forget what was intended for this file, durably, and what a run that died while it wrote that has left."""
         self._path(live).unlink(missing_ok=True)
+        files.partial_of(self._path(live)).unlink(missing_ok=True)
         if self.folder.is_dir():
             files.sync_folder(self.folder)

@@ -36,7 +36,7 @@ class KeptFiles:
 
     def new_partial(self, kept: Path) -> Path:
         """Create the empty file that becomes ``kept`` when it is whole; only we can read it. Raises NoSpaceError."""
-        partial = _partial(kept)
+        partial = files.partial_of(kept)
         partial.unlink(missing_ok=True)
         with no_space_as_error(self.folder):
             os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -61,8 +61,8 @@ class KeptFiles:
             except FileExistsError:  # by the run before, or it is asked for twice
                 return
             except OSError:
-                _copy(file, _partial(kept))
-                files.give_name(_partial(kept), kept)
+                _copy(file, files.partial_of(kept))
+                files.give_name(files.partial_of(kept), kept)
             files.sync_folder(kept.parent)
 
     def note(self, replaced: Replaced) -> None:
@@ -87,8 +87,8 @@ class KeptFiles:
 
     def remove(self, kept: Path) -> None:
         """Remove a kept file, whole or half-made, and all that belongs to it, durably; the note goes last."""
-        files_of_it = [kept.with_name(kept.name + suffix) for suffix in ("", *_COMPANIONS, "-shm")]
-        for path in (*files_of_it, *map(_partial, files_of_it), _note(kept)):
+        parts = [kept.with_name(kept.name + suffix) for suffix in ("", *_COMPANIONS, "-shm")]
+        for path in (*parts, *map(files.partial_of, [*parts, _note(kept)]), _note(kept)):
             path.unlink(missing_ok=True)
         if self.folder.is_dir():
             files.sync_folder(self.folder)
@@ -110,10 +110,6 @@ def _copy(file: Path, partial: Path) -> None:
     shutil.copyfile(file, partial)
     partial.chmod(0o600)
     sync_file(partial)
-
-
-def _partial(kept: Path) -> Path:
-    return kept.with_name(f".{kept.name}.new")
 
 
 def _note(kept: Path) -> Path:

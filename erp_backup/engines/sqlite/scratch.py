@@ -14,7 +14,7 @@ from typing import Any
 
 from erp_backup.core.errors import RefusedError, UsageError
 from erp_backup.core.figures import Figures
-from erp_backup.core.files import give_name, sync_folder
+from erp_backup.core.files import give_name, partial_of, sync_folder
 from erp_backup.core.manifest import Manifest
 from erp_backup.core.spaces import no_space_as_error, require_space
 from erp_backup.core.workspace import Folder
@@ -157,7 +157,7 @@ def _link_or_copy(file: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # another file system
-        partial = path.with_name(f".{path.name}.new")
+        partial = partial_of(path)
         try:
             os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             shutil.copyfile(file, partial)

@@ -60,7 +60,8 @@ class Switching:
             with contextlib.suppress(BackupError, OSError):
                 self.recover()
             raise
-        self.intents.write(replace(intent, state=State.TAKEN))
+        with contextlib.suppress(BackupError, OSError):  # the mark tells it as well
+            self.intents.write(replace(intent, state=State.TAKEN))
         return self._switched(intent)
 
     def _require_settled(self) -> None:
@@ -81,16 +82,17 @@ class Switching:
         """Raise NoSpaceError before anything is begun, where that can be told."""
         size = size_of(self.live) if self.live.exists() else 0
         beside = space_beside(size, image.stat().st_size, layout)
-        aside = size if layout is not None else 0
-        if _same_file_system(self.live.parent, self.kept.folder.parent):
-            require_space(self.live.parent, beside + aside)
-        else:
+        state_dir = self.kept.folder.parent
+        if self.live.parent.stat().st_dev != state_dir.stat().st_dev:
             require_space(self.live.parent, beside)
-            require_space(self.kept.folder.parent, aside)
+            require_space(state_dir, size)
+        else:  # what is replaced as a file is only linked there
+            require_space(state_dir, beside + (size if layout is not None else 0))
 
     def _take(self, image: Path, intent: Intent, layout: Layout | None, limit: float) -> None:
         if intent.way is Way.PLACE:
-            connections[self.alias].close()  # this thread's own; it opens again by itself
+            if self.alias in connections:
+                connections[self.alias].close()  # this thread's own; it opens again by itself
             if intent.kept:
                 self.kept.note(self._describe(intent))
             placing.place(image, self.live, Path(intent.kept) if intent.kept else None, self.kept)
@@ -120,6 +122,7 @@ class Switching:
         """Undo what a dead run left half-made, or return its switch; see ``Engine.recover_switch``."""
         intent = self.intents.read(self.live)
         if intent is None:
+            self.intents.remove(self.live)  # killed while it was written
             return None
         if intent.state is State.SETTLED:
             self._finish(intent)
@@ -133,7 +136,11 @@ class Switching:
 
     def _undo(self, intent: Intent) -> None:
         kept = Path(intent.kept) if intent.kept else None
-        is_duplicate = intent.way is Way.CONTENT or placing.put_back(self.live, kept, self.kept, self.limit)
+        if intent.way is Way.PLACE:
+            is_duplicate = placing.put_back(self.live, kept, self.kept, self.limit)
+        else:
+            # Where the live file has been lost since, the kept one may be all that there is.
+            is_duplicate = condition_of(self.live, self.limit) is Condition.DATABASE
         if kept is not None and is_duplicate:
             self.kept.remove(kept)
         self.intents.remove(self.live)
@@ -183,7 +190,3 @@ def space_beside(live: int, image: int, layout: Layout | None) -> int:
     if layout is None:
         return image
     return (image + image // 100 if layout.is_wal else live) + growth
-
-
-def _same_file_system(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev
