@@ -349,10 +349,11 @@ def _signing(raw: Mapping[str, Any]) -> SigningConfig:
 def _maintenance(raw: Mapping[str, Any]) -> MaintenanceConfig:
     given, key = _options(raw, "MAINTENANCE"), "MAINTENANCE"
     file = given.get("FILE")
+    wait = values.duration(given.get("RETRY_AFTER", 120), _where(key, "RETRY_AFTER"))
     return MaintenanceConfig(
         file=values.path(file or _state_dir(raw) / "maintenance.json", _where(key, "FILE"), base=_base_dir()),
         is_shared=bool(file),
-        retry_after=round(values.duration(given.get("RETRY_AFTER", 120), _where(key, "RETRY_AFTER")).total_seconds()),
+        retry_after=max(1, round(wait.total_seconds())),
         allow=_allowed(values.texts(given.get("ALLOW", ()), _where(key, "ALLOW"))),
     )
 

@@ -127,5 +127,5 @@ def _page(now_on: Maintenance) -> str:
     try:
         return loader.get_template(TEMPLATE).render(context)
     except (TemplateDoesNotExist, TemplateSyntaxError):  # a host with other template engines, or a mistake in its own
-        own = Engine(dirs=[Path(__file__).with_name("templates")], libraries={"i18n": "django.templatetags.i18n"})
+        own = Engine(dirs=[str(Path(__file__).with_name("templates"))], libraries={"i18n": "django.templatetags.i18n"})
         return own.get_template(TEMPLATE).render(Context(context))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import Error, connections, router, transaction
-from django.db.models import Field, ForeignKey, Model, QuerySet
+from django.db.models import Field, ForeignKey, Max, Model, QuerySet
 from django.db.models.sql import InsertQuery
 
 from erp_backup.core.errors import DatabaseError
@@ -161,65 +161,81 @@ class _Carrier:
         return _Shape(kind=kind, fields=there, names=both) if {kind.pk, kind.lead, *kind.key} <= {*both} else None
 
     def _carry(self, shape: _Shape) -> CarriedTable:
-        kind, target = shape.kind, QuerySet(shape.kind.model, using=self.target)
+        kind = shape.kind
+        target: QuerySet[Any] = QuerySet(kind.model, using=self.target)
         count: dict[str, int] = defaultdict(int)
         following = _first_free(kind, self.source, self.target)
         for rows in _pieces(kind, QuerySet(kind.model, using=self.source).values(*shape.names)):
-            sure = [row for given in rows if (row := self._translated(kind, given)) is not None]
-            count["left"] += len(rows) - len(sure)
-            new = self._update(shape, target, sure, count)
+            arriving = [row for given in rows if (row := self._translated(kind, given)) is not None]
+            count["left"] += len(rows) - len(arriving)
+            new = self._update(shape, target, arriving, count)
             following = self._insert(shape, target, new, following, count)
         _raise_sequence(self.target, kind)
         return CarriedTable(table=kind.table, **count)
 
-    def _translated(self, kind: Kind, row: Row) -> Row | None:
+    def _translated(self, kind: Kind, given: Row) -> _Arriving | None:
         """Return the row with the target's numbers for what it refers to; None where that is not there."""
-        translated = {**row, "": row[kind.pk]}  # the source's number is kept under no column's name
+        row = dict(given)
         for reference in _references(kind.model):
             name = reference.attname
             if row.get(name) is not None:
-                translated[name] = self.numbers[reference.related_model].get(row[name])
-                if translated[name] is None and not reference.null:
+                row[name] = self.numbers[reference.related_model].get(row[name])
+                if row[name] is None and not reference.null:
                     return None
-        return translated
+        return _Arriving(number=row.pop(kind.pk), row=row)
 
-    def _update(self, shape: _Shape, target: QuerySet[Any], rows: list[Row], count: dict[str, int]) -> list[Row]:
+    def _update(
+        self, shape: _Shape, target: QuerySet[Any], arriving: list[_Arriving], count: dict[str, int]
+    ) -> list[_Arriving]:
         """Give the target's own rows the source's values; return the rows that it does not have."""
         kind = shape.kind
         known: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-        leads = {row[kind.lead] for row in rows}
+        leads = {one.row[kind.lead] for one in arriving}
         for row in target.filter(**{f"{kind.lead}__in": leads}).order_by("-pk").values(*shape.names):
             known[kind.key_of(row)].append(row)  # the first of equals at the end, where pop takes it
-        new = []
-        for row in rows:
-            equals = known[kind.key_of(row)]
-            if not equals:
-                new.append(row)
+        crowded, new = frozenset(known), []
+        for one in arriving:
+            key = kind.key_of(one.row)
+            if not known[key]:
+                one.is_last = key in crowded
+                new.append(one)
                 continue
-            found = equals.pop()
-            self.numbers[kind.model][row[""]] = found[kind.pk]
-            changed = {name: row[name] for name in shape.names if name != kind.pk and row[name] != found[name]}
+            found = known[key].pop()
+            self.numbers[kind.model][one.number] = found[kind.pk]
+            changed = {name: value for name, value in one.row.items() if value != found[name]}
             if changed:
                 target.filter(pk=found[kind.pk]).update(**changed)
             count["updated" if changed else "unchanged"] += 1
         return new
 
     def _insert(
-        self, shape: _Shape, target: QuerySet[Any], rows: list[Row], following: int, count: dict[str, int]
+        self, shape: _Shape, target: QuerySet[Any], new: list[_Arriving], following: int, count: dict[str, int]
     ) -> int:
-        """Insert ``rows``, each under its own number where that is free; return the next number that certainly is."""
-        kind, taken = shape.kind, set[Any]()
-        for some in _sliced([row[kind.pk] for row in rows], PIECE):
+        """Insert ``new``, each under its own number where it can have that; return the next number that is free."""
+        kind, taken, objects = shape.kind, set[Any](), []
+        for some in _sliced([one.number for one in new], PIECE):
             taken.update(target.filter(pk__in=some).values_list("pk", flat=True))
-        for row in rows:
-            if row[kind.pk] in taken:
-                row[kind.pk], following = following, following + 1
+        moved = set[Any]()  # what is recognized by its order keeps it: the equals of a moved row move, too
+        for one in new:
+            number, key = one.number, kind.key_of(one.row)
+            if one.is_last or number in taken or key in moved:
+                moved.add(key)
+                number, following = following, following + 1
                 count["renumbered"] += 1
-            self.numbers[kind.model][row[""]] = row[kind.pk]
-        objects = [kind.model(**{name: row[name] for name in shape.names}) for row in rows]
+            self.numbers[kind.model][one.number] = number
+            objects.append(kind.model(**one.row, **{kind.pk: number}))
         _insert(self.target, kind.model, shape.fields, objects)
         count["inserted"] += len(objects)
         return following
+
+
+@dataclass(slots=True, kw_only=True)
+class _Arriving:
+    """A row of the source: its number there, and the rest of it as the target is to have it."""
+
+    number: Any
+    row: Row
+    is_last: bool = False  # the target has equal rows, which it must stand behind to be told apart from them again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +272,8 @@ def _pieces(kind: Kind, rows: QuerySet[Any, Row]) -> Iterator[list[Row]]:
 
 def _first_free(kind: Kind, *aliases: str) -> int:
     """Return a number beyond every one that either side has."""
-    greatest = (QuerySet(kind.model, using=alias).order_by("-pk").values_list("pk", flat=True) for alias in aliases)
-    return 1 + max((found.first() or 0 for found in greatest), default=0)
+    sides: list[QuerySet[Any]] = [QuerySet(kind.model, using=alias) for alias in aliases]
+    return 1 + max(side.aggregate(top=Max("pk"))["top"] or 0 for side in sides)
 
 
 def _sliced(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -269,7 +285,7 @@ def _insert(alias: str, model: type[Model], fields: Sequence[Field[Any, Any]], o
     size = max(1, connections[alias].ops.bulk_batch_size(fields, objects))
     for some in _sliced(objects, size):
         query = InsertQuery(model)
-        query.insert_values(fields, some, raw=True)
+        query.insert_values(fields, list(some), raw=True)
         query.get_compiler(using=alias).execute_sql()
 
 
@@ -293,9 +309,10 @@ def _raise_sequence(alias: str, kind: Kind) -> None:
     connection = connections[alias]
     if connection.vendor != "postgresql":
         return
-    table, column = map(connection.ops.quote_name, (kind.table, kind.model._meta.pk.column))
+    name = str(kind.model._meta.pk.column)
+    table, column = connection.ops.quote_name(kind.table), connection.ops.quote_name(name)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", [table, kind.model._meta.pk.column])
+        cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", [table, name])
         (sequence,) = cursor.fetchone()
         if sequence is not None:
             cursor.execute(

@@ -123,14 +123,14 @@ class _Loader(MigrationLoader):
         self._given = dict.fromkeys(applied)
         super().__init__(None, ignore_no_migrations=True)
 
-    @property  # type: ignore[override]  # a plain attribute there, which it sets to "none are applied"
+    @property
     def applied_migrations(self) -> dict[Key, Any]:
         """What was applied; the loader adds squashed migrations whose parts all were, and takes others away."""
         return self._given
 
     @applied_migrations.setter
     def applied_migrations(self, _nothing: object) -> None:
-        pass
+        """Django says that none are where it has no connection: it is told otherwise."""
 
     def unapplied(self) -> list[Key]:
         """Return what ``migrate`` would apply."""

@@ -117,8 +117,10 @@ class _Comparison:
     def _compare_users(self, model: type[Model]) -> None:
         username = getattr(model, "USERNAME_FIELD", "pk")
         names = self._shared(model, [username, "password", *_FLAGS])
-        for rows in _pieces(QuerySet(model, using=self.new).values("pk", *names)):
-            former = QuerySet(model, using=self.old).filter(pk__in=[row["pk"] for row in rows]).values("pk", *names)
+        new: QuerySet[Any] = QuerySet(model, using=self.new)
+        old: QuerySet[Any] = QuerySet(model, using=self.old)
+        for rows in _pieces(new.values("pk", *names)):
+            former = old.filter(pk__in=[row["pk"] for row in rows]).values("pk", *names)
             before = {row["pk"]: row for row in former}
             for row in rows:
                 self._compare_user(str(row.get(username, row["pk"])), row, before.get(row["pk"]))
@@ -152,18 +154,18 @@ class _Comparison:
 
     def _compare_rights(self, relation: ManyToManyField[Any, Any], owner_name: str, names: Names) -> None:
         """Compare who has what, by the rights' names: their numbers may have changed."""
-        through: type[Model] = relation.remote_field.through
+        through: Any = relation.remote_field.through
         table = through._meta.db_table
         if not all(table in _tables(alias) for alias in (self.old, self.new)):
             self.found.notes.append(f"The table {table} is not in both states and was not compared.")
             return
         owner, right = relation.m2m_field_name(), relation.m2m_reverse_field_name()
         paths = [f"{right}__{path}" for path in _CALLED[_label(relation)]]
-        new = QuerySet(through, using=self.new).values("pk", owner, f"{owner}__{owner_name}", *paths)
-        for rows in _pieces(new):
+        new: QuerySet[Any] = QuerySet(through, using=self.new)
+        old: QuerySet[Any] = QuerySet(through, using=self.old)
+        for rows in _pieces(new.values("pk", owner, f"{owner}__{owner_name}", *paths)):
             owners = {row[owner] for row in rows}
-            old = QuerySet(through, using=self.old).filter(**{f"{owner}__in": owners})
-            before = set(old.values_list(owner, *paths).iterator(PIECE))
+            before = set(old.filter(**{f"{owner}__in": owners}).values_list(owner, *paths).iterator(PIECE))
             for row in rows:
                 if (row[owner], *(row[path] for path in paths)) not in before:
                     names.add(f"{row[f'{owner}__{owner_name}']}: {'.'.join(str(row[path]) for path in paths)}")

@@ -23,6 +23,7 @@ from erp_backup.conf import (
     DatabaseConfig,
     EncryptionConfig,
     LocationConfig,
+    MaintenanceConfig,
     SigningConfig,
     current_problems,
     get_config,
@@ -88,6 +89,13 @@ CASES: list[tuple[str, Any, str, Any, Any]] = [
     ("LOCK_TIMEOUT", timedelta(seconds=2), "lock_timeout", 10.0, 2.0),
     ("IDLE_LIMIT", 30, "idle_limit", 600.0, 30.0),
     ("READ_BACK", False, "read_back", True, False),
+    (
+        "MAINTENANCE",
+        {"FILE": "/run/erp/closed", "RETRY_AFTER": timedelta(minutes=5), "ALLOW": ["/health"]},
+        "maintenance",
+        MaintenanceConfig(file=STATE / "maintenance.json"),
+        MaintenanceConfig(file=Path("/run/erp/closed"), is_shared=True, retry_after=300, allow=("/health",)),
+    ),
 ]
 
 
@@ -263,6 +271,11 @@ class TestValues:
             ({"MAINTENANCE_DATABASE": 1}, "ERP_BACKUP['MAINTENANCE_DATABASE'] is 1."),
             ({"LOCK_TIMEOUT": None}, "ERP_BACKUP['LOCK_TIMEOUT'] is neither a timedelta nor a number of seconds."),
             ({"IDLE_LIMIT": -1}, "ERP_BACKUP['IDLE_LIMIT'] is -1 day, 23:59:59."),
+            ({"MAINTENANCE": {"RETRY_AFTER": 0}}, "ERP_BACKUP['MAINTENANCE']['RETRY_AFTER'] is 0:00:00."),
+            ({"MAINTENANCE": {"ALLOW": "/health"}}, "ERP_BACKUP['MAINTENANCE']['ALLOW'] is '/health', not a list."),
+            ({"MAINTENANCE": {"ALLOW": ["/"]}}, "ERP_BACKUP['MAINTENANCE']['ALLOW'] holds '/'. Write the beginnings of paths,"),
+            ({"MAINTENANCE": {"ALLOW": ["health"]}}, "ERP_BACKUP['MAINTENANCE']['ALLOW'] holds 'health'."),
+            ({"MAINTENANCE": {"FILE": 5}}, "ERP_BACKUP['MAINTENANCE']['FILE'] is 5. Write it as a path."),
             ({"READ_BACK": "no"}, "ERP_BACKUP['READ_BACK'] is 'no'. Write True or False."),
         ],
         ids=lambda value: str(value)[:40],

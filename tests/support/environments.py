@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from erp_backup.conf import LocationConfig, get_config
+from erp_backup.conf import LocationConfig, MaintenanceConfig, get_config
 from erp_backup.core.process import Command, Completed, ProcessRunner
 from erp_backup.services.environment import Environment, build_environment
 
@@ -20,6 +20,7 @@ def environment_in(folder: Path, **config: Any) -> Environment:
         "state_dir": state,
         "locations": (LocationConfig(alias="local", folder=folder / "backups"),),
         "signing": replace(get_config().signing, key_file=state / "signing.key"),
+        "maintenance": MaintenanceConfig(file=state / "maintenance.json"),
         "jobs": 2,
         "lock_timeout": 1.0,
     }

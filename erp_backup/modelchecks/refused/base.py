@@ -26,6 +26,9 @@ class DatabaseWrapper(dummy.DatabaseWrapper):
         """Raise RefusedError."""
         refuse(self.alias)
 
+    def _cursor(self, _name: str | None = None) -> NoReturn:
+        refuse(self.alias)
+
     def connect(self) -> NoReturn:
         """Raise RefusedError."""
         refuse(self.alias)
