@@ -20,9 +20,9 @@ from erp_backup.services.history import CopyNote, History
 def rebuild(environment: Environment, history: History) -> int:
     """Add a row for each backup in the locations that the history does not know; return how many were added.
 
-    Rows that exist stay as they are, but those of attempts that had not ended: a backup holds its own row as it was when
-    it was taken, and a manifest says that it ended well. A location that cannot be read is warned of; that rows cannot be written is kept
-    in ``history.problem``.
+    Rows that exist stay as they are, but those of attempts that had not ended: a backup holds its own row as it was
+    when it was taken, and its manifest says that it ended well. A location that cannot be read is warned of; that rows
+    cannot be written is kept in ``history.problem``.
     """
     found = {backup.name: backup for backup in reversed(catalog.group(_entries(environment)))}
     nameless = History(actor="")  # who made them is in no manifest

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.damage import damage_heap, damage_header
+from tests.support.damage import damage_header, damage_heap
 from tests.support.host import REPOSITORY, Host, Result
 from tests.support.postgres import Cluster, temporary_database
 
@@ -28,7 +28,10 @@ def carry_out(host: Host, page: str, *, from_: str = "") -> list[Result]:
 
 def users(host: Host) -> str:
     """Who there is, by the ERP's own model."""
-    code = "from django.contrib.auth import get_user_model as m; print(list(m().objects.order_by('pk').values_list('email')))"
+    code = (
+        "from django.contrib.auth import get_user_model as m; "
+        "print(list(m().objects.order_by('pk').values_list('email')))"
+    )
     return host.manage("shell", "-c", code, check=False).stdout
 
 
@@ -133,5 +136,8 @@ def elsewhere(entry: dict[str, Any], cluster: Cluster) -> dict[str, Any]:
 
 def names(host: Host) -> set[str]:
     """The backups that the history knows, as the admin would show them."""
-    code = "from erp_backup.models import Backup; print(sorted(Backup.objects.filter(status='complete').values_list('name', flat=True)))"
+    code = (
+        "from erp_backup.models import Backup; "
+        "print(sorted(Backup.objects.filter(status='complete').values_list('name', flat=True)))"
+    )
     return set(re.findall(r"'([^']+)'", host.manage("shell", "-c", code).stdout))
