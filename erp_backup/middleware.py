@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.template import Engine, TemplateDoesNotExist, TemplateSyntaxError, loader
 from django.template.context import Context
 from django.utils import translation
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 
 from erp_backup.conf import MaintenanceConfig, get_config
 from erp_backup.core.clock import SystemClock
@@ -22,6 +22,7 @@ from erp_backup.services import maintenance
 from erp_backup.services.maintenance import Maintenance
 
 TEMPLATE = "erp_backup/503.html"
+_TITLE = gettext_noop("The system is being maintained")
 _HTML, _JSON = "text/html", "application/json"
 _log = logging.getLogger(__name__)
 
@@ -114,11 +115,10 @@ def _answer(request: HttpRequest, now_on: Maintenance, retry_after: int) -> Http
 
 
 def _page(now_on: Maintenance) -> str:
-    title = "The system is being maintained"
-    translated = gettext(title)
-    is_translated = translated != title
+    title = gettext(_TITLE)
+    is_translated = title != _TITLE
     context = {
-        "title": translated,
+        "title": title,
         # A page in English says so, also to somebody who has asked for a language that there is no text in.
         "language": translation.get_language() if is_translated else "en",
         "direction": "rtl" if is_translated and translation.get_language_bidi() else "ltr",

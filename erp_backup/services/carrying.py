@@ -184,6 +184,11 @@ class _Carrier:
                     return None
         return _Arriving(number=row.pop(kind.pk), row=row)
 
+    def _note(self, model: type[Model], number: Any, new: Any) -> None:
+        """Remember a row's number in the target, where anything refers to such rows: events would fill the memory."""
+        if model in _REFERRED:
+            self.numbers[model][number] = new
+
     def _update(
         self, shape: _Shape, target: QuerySet[Any], arriving: list[_Arriving], count: dict[str, int]
     ) -> list[_Arriving]:
@@ -201,7 +206,7 @@ class _Carrier:
                 new.append(one)
                 continue
             found = known[key].pop()
-            self.numbers[kind.model][one.number] = found[kind.pk]
+            self._note(kind.model, one.number, found[kind.pk])
             changed = {name: value for name, value in one.row.items() if value != found[name]}
             if changed:
                 target.filter(pk=found[kind.pk]).update(**changed)
@@ -222,7 +227,7 @@ class _Carrier:
                 moved.add(key)
                 number, following = following, following + 1
                 count["renumbered"] += 1
-            self.numbers[kind.model][one.number] = number
+            self._note(kind.model, one.number, number)
             objects.append(kind.model(**one.row, **{kind.pk: number}))
         _insert(self.target, kind.model, shape.fields, objects)
         count["inserted"] += len(objects)
@@ -258,6 +263,9 @@ def _columns(alias: str, table: str) -> set[str] | None:
 
 def _references(model: type[Model]) -> list[ForeignKey[Any, Any]]:
     return [found for found in model._meta.concrete_fields if isinstance(found, ForeignKey)]
+
+
+_REFERRED = frozenset(reference.related_model for kind in KINDS for reference in _references(kind.model))
 
 
 def _pieces(kind: Kind, rows: QuerySet[Any, Row]) -> Iterator[list[Row]]:

@@ -165,7 +165,7 @@ class _Comparison:
         old: QuerySet[Any] = QuerySet(through, using=self.old)
         for rows in _pieces(new.values("pk", owner, f"{owner}__{owner_name}", *paths)):
             owners = {row[owner] for row in rows}
-            before = set(old.filter(**{f"{owner}__in": owners}).values_list(owner, *paths).iterator(PIECE))
+            before = set(old.filter(**{f"{owner}__in": owners}).values_list(owner, *paths))
             for row in rows:
                 if (row[owner], *(row[path] for path in paths)) not in before:
                     names.add(f"{row[f'{owner}__{owner_name}']}: {'.'.join(str(row[path]) for path in paths)}")
