@@ -97,6 +97,40 @@ class TestSwitch:
         assert "9MB" == work_mem
         assert "the accounts" == comment(postgres, name)
 
+    def test_owner_is_a_group__so_is_the_new_one_s(
+        self, live: PostgreSQL, job_folder: Folder, postgres: Cluster
+    ) -> None:
+        """A member of the role that owns the live database restores as it would."""
+        with postgres.connect() as admin:
+            admin.execute("CREATE ROLE erp_group")
+            admin.execute("GRANT erp_group TO erp_owner")
+            admin.execute(f"ALTER DATABASE {live.database.name} OWNER TO erp_group")
+            try:
+                replaced = switched_once(live, job_folder)
+                rows = [admin.execute(PROPERTIES, [name]).fetchone() for name in (live.database.name, replaced.name)]
+                live.release(replaced)
+            finally:
+                admin.execute(f"ALTER DATABASE {live.database.name} OWNER TO erp_owner")
+                admin.execute("DROP ROLE erp_group")
+
+        assert rows[0] is not None
+        assert "erp_group" == rows[0][0] == (rows[1] or ("",))[0]
+
+    def test_property_that_cannot_be_copied__refused_and_nothing_changed(
+        self, live: PostgreSQL, job_folder: Folder, postgres: Cluster
+    ) -> None:
+        """What only a superuser may set would be lost: that is known before the transaction."""
+        with postgres.connect() as admin:
+            admin.execute(f"ALTER DATABASE {live.database.name} SET log_min_duration_statement = 7")
+        with (
+            pytest.raises(RefusedError, match="log_min_duration_statement"),
+            restored(live, job_folder) as scratch,
+        ):
+            live.switch(scratch, request())
+
+        assert "old" == marker(live.database.settings)
+        assert set() == relatives(postgres, live.database.name)
+
     def test_rights_never_changed__stay_the_usual_ones(
         self, live: PostgreSQL, job_folder: Folder, postgres: Cluster
     ) -> None:
@@ -387,15 +421,14 @@ class TestWriting:
         """Names that the ERP does not qualify are found in the copy where the live database has them."""
         name = live.database.name
         run(live.database.settings, f'ALTER DATABASE {name} SET search_path = "odd name", public')
-        with (
-            live.scratch(live.facts(), job_folder) as scratch,
-            scratch.writable_orm() as alias,
-            connections[alias].cursor() as cursor,
-        ):
-            cursor.execute("SHOW search_path")
-            row = cursor.fetchone()
+        found = []
+        with live.scratch(live.facts(), job_folder) as scratch:
+            for opened in (scratch.orm(), scratch.writable_orm()):
+                with opened as alias, connections[alias].cursor() as cursor:
+                    cursor.execute("SHOW search_path")
+                    found.append(cursor.fetchone())
 
-        assert ('"odd name", public',) == row
+        assert [('"odd name", public',)] * 2 == found
 
     def test_no_session_of_ours__is_left(self, live: PostgreSQL, job_folder: Folder, postgres: Cluster) -> None:
         """Whatever was opened for a switch is closed after it."""

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,7 +130,7 @@ class TestKills:
             moments = int(process.communicate()[0])
         assert "new" == assert_old_or_new(live, postgres, "restore-1")
         recovering = engine_of(live.database.settings, pooler=pooler.console)
-        for fatal in (moments - 3, moments - 5):  # the COMMIT is sent; not even that
+        for fatal in (moments - 5, moments - 8):  # the COMMIT is under way; not even sent
             with job(live.database.settings, tmp_path / f"{fatal}", script.format(fatal=fatal)) as process:
                 begin(process)
                 process.wait()
@@ -138,6 +139,38 @@ class TestKills:
 
             assert was_paused
             assert not pooler.is_paused()
+
+
+class TestSignals:
+    """A signal that asks the run to end."""
+
+    def test_sigterm_while_a_lock_is_waited_for__nothing_changed(
+        self, live: PostgreSQL, postgres: Cluster, tmp_path: Path
+    ) -> None:
+        """The statement is cancelled, the copy dropped, and the sessions are gone at once."""
+        name = live.database.name
+        script = """
+            from erp_backup.core.interrupts import signals_as_exceptions
+            from tests.support.switching import switch_and_die
+            with signals_as_exceptions():
+                switch_and_die(engine, folder, "restore-1", 0)
+        """
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE query LIKE %s AND state = 'active' AND pid <> pg_backend_pid()"
+        with (
+            postgres.connect(name),
+            postgres.connect() as admin,
+            job(live.database.settings, tmp_path, script) as process,
+        ):
+            begin(process)
+            assert eventually(lambda: admin.execute(waiting, [f'ALTER DATABASE "{name}" RENAME%']).fetchone())
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate()[1]
+
+            assert set() == relatives(postgres, name)
+            assert eventually(lambda: admin.execute(waiting, ["ALTER DATABASE%"]).fetchone() is None)
+        assert "Stopped by SIGTERM" in said
+        assert "old" == marker(live.database.settings)
+        assert live.recover_switch() is None
 
 
 class TestServerStops:

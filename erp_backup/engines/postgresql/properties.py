@@ -178,7 +178,7 @@ def _compare(source: Properties, copied: Properties) -> None:
     if source == copied:
         return
     wrong = [
-        f"{entry.name} ({getattr(source, entry.name)!r}, now {getattr(copied, entry.name)!r})"
+        f"{entry.name} ({_shown(getattr(source, entry.name))}; now {_shown(getattr(copied, entry.name))})"
         for entry in fields(Properties)
         if entry.compare and getattr(source, entry.name) != getattr(copied, entry.name)
     ]
@@ -186,3 +186,9 @@ def _compare(source: Properties, copied: Properties) -> None:
         f"The properties of {source.name!r} could not be copied to {copied.name!r}: {', '.join(wrong)}.",
         remedy="Nothing was switched. Let the owner of the database, or a superuser, run this.",
     )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{privilege} to {role or 'PUBLIC'}" for role, privilege in sorted(value))
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

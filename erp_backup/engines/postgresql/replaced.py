@@ -51,7 +51,7 @@ def mark_of(connection: Connection, database: Database, replaced: Replaced) -> R
     if replaced.name not in {one.name for one in listed(connection, database.name)}:
         raise RefusedError(
             f"{replaced.name!r} is no database that a restore of {database.name!r} has put aside.",
-            remedy="List those there are: dbrestore --replaced",
+            remedy="Name one of those that are listed as put aside.",
         )
     mark = replaced_mark(comment_on(connection, replaced.name))
     assert mark is not None  # noqa: S101 - it is listed by it; mypy must know

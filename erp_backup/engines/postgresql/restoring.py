@@ -209,7 +209,7 @@ def _room(connection: Connection, database: Database, manifest: Manifest) -> Ite
     if free < needed:
         yield Problem(
             message=f"The restore needs about {format_size(needed)} at {place}, where {format_size(free)} are free.",
-            remedy="Free space there; 'dbrestore --release' lets databases go that restores have put aside.",
+            remedy="Free space there; databases that restores have put aside can be let go.",
             error=NoSpaceError,
         )
 

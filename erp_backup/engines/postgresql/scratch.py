@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,12 +127,9 @@ class PostgreSQLScratch(Scratch):
 
     def writable_process_settings(self) -> ProcessDatabase:
         """Return how another process writes this copy: nothing cuts a long migration off, each commit is on disk."""
-        given = self.settings.get("OPTIONS", {})
-        names = [name for name in LIMITS if self.major >= _SINCE.get(name, 0)]
-        ours = {**{name: LIMITS[name] for name in names}, **_WRITING, **_read_as_live(self.source_settings)}
-        before = given.get("options", os.environ.get("PGOPTIONS", ""))
-        options = " ".join([before, *(option_text(name, value) for name, value in ours.items())]).strip()
-        return ProcessDatabase(settings={**self.settings, "OPTIONS": {**given, "options": options}})
+        limits = {name: value for name, value in LIMITS.items() if self.major >= _SINCE.get(name, 0)}
+        ours = [option_text(name, value) for name, value in {**limits, **_WRITING}.items()]
+        return ProcessDatabase(settings=_with_options(self.settings, after=ours))
 
     def process_settings(self) -> ProcessDatabase:
         """Return how another process uses this copy."""
@@ -165,10 +162,19 @@ def read_only_alias(settings: Mapping[str, Any], *, purpose: str) -> Iterator[st
             yield alias
 
 
-def _read_as_live(settings: Iterable[str]) -> dict[str, str]:
-    """Where names are looked up in the source: its unqualified names must find the same tables in the copy."""
-    found = dict(setting.split("=", 1) for setting in settings)
-    return {name: value for name, value in found.items() if name == "search_path"}
+def _with_options(
+    settings: Mapping[str, Any], *, before: Sequence[str] = (), after: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the Django entry with these options of sessions before, or after, those it has: the last one counts."""
+    given = settings.get("OPTIONS", {})
+    text = " ".join([*before, given.get("options", os.environ.get("PGOPTIONS", "")), *after]).strip()
+    return {**settings, "OPTIONS": {**given, "options": text} if text else given}
+
+
+def _as_in_source(facts: DatabaseFacts) -> list[str]:
+    """Where the source looks names up: those that the ERP does not qualify must find the same tables in the copy."""
+    pairs = [setting.split("=", 1) for setting in facts.settings]
+    return [option_text(name, value) for name, value in pairs if name == "search_path"]
 
 
 def _without_empty_public(objects: list[SchemaObject], expected: Figures) -> tuple[SchemaObject, ...]:
@@ -207,7 +213,7 @@ def open_scratch(database: Database, tools: Tools, facts: DatabaseFacts, folder:
     with maintenance_session(database, tools, "drill") as admin, advisory_lock(admin, name):
         scratch = PostgreSQLScratch(
             name=name,
-            settings=settings_of(database.settings, name),
+            settings=_with_options(settings_of(database.settings, name), before=_as_in_source(facts)),
             admin=admin,
             tools=tools,
             folder=folder,

@@ -139,7 +139,7 @@ def problems_with(database: Database, tools: Tools, *, switch: bool) -> Iterator
         live = _look(connection, database.name)
         if live is None:
             yield Problem(
-                message=f"There is no database {database.name!r} at the server: it is made, nothing is replaced.",
+                message=f"There is no database {database.name!r} at the server; nothing is replaced.",
                 severity=Severity.NOTE,
             )
         elif switch:
