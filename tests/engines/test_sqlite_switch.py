@@ -594,11 +594,13 @@ class TestPreflight:
         try:
             subprocess.run(["mount", "-o", "remount,bind,ro", place.live.parent], check=True)
             problems = place.engine.restore_preflight(manifest(), switch=True)
+            beside = place.engine.restore_preflight(manifest(), switch=False)
         finally:
             subprocess.run(["umount", place.live.parent], check=True)
 
         assert all("read-only" in message for _, message in serious(problems))
         assert 2 == len(serious(problems))
+        assert [] == beside
 
     def test_too_large__no_space_said(self, place: Place) -> None:
         """The space is counted together where it is the same disk."""

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -59,9 +60,14 @@ def figures_of(file: Path, state: Path) -> Figures:
 
 
 def clean_jobs(state: Path) -> None:
-    """Remove the folders of dead jobs, as the next run does."""
-    for folder in Workspace(state).orphans():
-        folder.remove()
+    """Remove the folders of dead jobs, as the next run does.
+
+    A program that a job was just starting when it died holds its locks for an instant longer.
+    """
+    deadline = time.monotonic() + 10
+    while any((state / "jobs").glob("*")) and time.monotonic() < deadline:
+        for folder in Workspace(state).orphans():
+            folder.remove()
 
 
 def start(*arguments: object, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:

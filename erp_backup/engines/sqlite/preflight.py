@@ -42,8 +42,11 @@ class Look:
     def problems(self, manifest: Manifest, *, switch: bool) -> list[Problem]:
         """Return them all; notes are of severity NOTE."""
         found = list(_versions(manifest))
-        folder = list(self._folders())
-        if folder or not switch:
+        found += self._unwritable([self.state_dir])
+        if not switch:
+            return [*found, *self._space(manifest, None, switch=False)]
+        folder = list(self._folder())
+        if folder:
             return [*found, *folder, *self._space(manifest, None, switch=False)]
         try:
             condition = condition_of(self.live, self.tools.lock_timeout)
@@ -54,15 +57,18 @@ class Look:
         found += self._about(condition, layout)
         return [*found, *self._space(manifest, layout, switch=True)]
 
-    def _folders(self) -> Iterator[Problem]:
-        """What this user may not write; without these nothing else can be tried."""
+    def _folder(self) -> Iterator[Problem]:
+        """What is wrong with the live file's place; then nothing else can be tried."""
         folder = self.live.parent
         if not folder.is_dir():
             yield _unreachable(f"There is no folder {folder} for the database.", "Create it, owned by the ERP's user.")
             return
         if os.path.lexists(self.live) and not self.live.is_file():
             yield Problem(message=f"{self.live} is no file.", remedy="Correct NAME in DATABASES.")
-        for place in (folder, self.live, *companions_of(self.live), self.state_dir):
+        yield from self._unwritable([folder, self.live, *companions_of(self.live)])
+
+    def _unwritable(self, places: list[Path]) -> Iterator[Problem]:
+        for place in places:
             if place.exists() and not os.access(place, os.W_OK):
                 yield _unreachable(*_why_not(place))
 
