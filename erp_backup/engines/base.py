@@ -32,6 +32,14 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRules:
+    """What was explicitly asked for in dealing with archives that were not made here; by default nothing."""
+
+    quarantine: bool = False  # load them by a role without rights, made for it; SQL is loaded in no other way
+    allow_old_client: bool = False  # also by programs with known faults (core/floors.py)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """What an engine needs of the outside world, and how much of the machine it may use."""
 
@@ -42,6 +50,7 @@ class Tools:
     lock_timeout: float = 10.0  # seconds to wait for one table's lock, then the attempt begins anew
     idle_limit: float = 600.0  # seconds a program may be silent
     maintenance_database: str = "postgres"  # where scratch databases are created from
+    foreign: ForeignRules = field(default_factory=ForeignRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +260,13 @@ class Engine(ABC):
 
         Raises CorruptError when it cannot.
         """
+
+    def inspect_foreign(self, path: Path, manifest: Manifest) -> None:
+        """Look at all of a decoded archive that was not made here; no program may be given it for that.
+
+        Raises CorruptError.
+        """
+        self.list_archive(path, manifest.format)
 
     # Does a look at the archive need all of it, or only its head?
     lists_from_head: ClassVar[bool] = False

@@ -257,9 +257,7 @@ class Attempt:
             stored, problems = storing.copy_to_all(self.environment, measured.archive, self.targets, undo)
             manifest = self._manifest(identifier, snapshot, measured, begun, measured_at)
             raw = manifests.write(manifest, self.environment.signer())
-            stored = storing.publish(
-                self.environment, raw, manifest.archive, stored, problems, targets=self.targets
-            )
+            stored = storing.publish(self.environment, raw, manifest.archive, stored, problems, targets=self.targets)
             undo.pop_all()  # from here on it is a backup, and nothing of it may be taken back
         return self._finish(manifest, raw, stored, problems, started_at)
 
@@ -403,4 +401,3 @@ def _tools(engine: Engine) -> dict[str, str]:
         "python": platform.python_version(),
         "django": django.get_version(),
     }
-

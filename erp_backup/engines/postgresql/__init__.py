@@ -19,16 +19,17 @@ from erp_backup.core.errors import (
     UsageError,
 )
 from erp_backup.core.figures import Severity
-from erp_backup.core.manifest import DatabaseFacts
+from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.process import Command, base_environment
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import DumpRequest, Engine, Problem, Scratch, Snapshot
-from erp_backup.engines.postgresql import programs, scratch, snapshot
+from erp_backup.engines.postgresql import customformat, plainsql, programs, scratch, snapshot
 from erp_backup.engines.postgresql.connecting import Connection, errors_in_words, session
 from erp_backup.engines.postgresql.locks import advisory_lock, maintenance_session
 from erp_backup.engines.postgresql.preflight import problems_with
 
 _SUPPORTED = range(13, 19)
+_CHUNK = 1 << 20
 _FACTS = """
 SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000,
        pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_database_size(d.oid), to_jsonb(d),
@@ -165,6 +166,15 @@ class PostgreSQL(Engine):
             raise CorruptError(f"pg_restore cannot read the archive: {programs.last_line(error.stderr)}.") from error
         if b"TOC Entries" not in listed.stdout:
             raise CorruptError("pg_restore finds no table of contents in the archive.")
+
+    def inspect_foreign(self, path: Path, manifest: Manifest) -> None:
+        """Read an archive of pg_dump's own format to its end ourselves, SQL as psql would."""
+        if manifest.format == "plain":
+            for _ in plainsql.safe_sql(path):
+                pass
+            return
+        with path.open("rb") as file:
+            customformat.read_custom(iter(lambda: file.read(_CHUNK), b""))
 
 
 def _locale(entry: Mapping[str, Any]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Database, LoadReport, ProcessDatabase, Scratch, Tools
 from erp_backup.engines.orm import temporary_alias
-from erp_backup.engines.postgresql import catalog, definitions, measuring
+from erp_backup.engines.postgresql import catalog, definitions, measuring, quarantine
 from erp_backup.engines.postgresql.connecting import (
     SESSION,
     Connection,
@@ -61,6 +61,8 @@ class PostgreSQLScratch(Scratch):
                 remedy="Verify it at level 'readable'; drill a full backup.",
             )
         self.schemas = manifest.schemas
+        if manifest.is_foreign:
+            self.settings = quarantine.settings_for(self.settings, self.name, manifest, self.tools.foreign)
         loader = Loader(settings=self.settings, tools=self.tools, folder=self.folder, major=self.major)
         report = loader.load(path, manifest)
         self._analyze()
@@ -236,10 +238,12 @@ def _drop(database: Database, tools: Tools, admin: Connection, name: str) -> Non
     """Drop through the owner's session, or through a new one when that was lost."""
     try:
         admin.execute(_drop_sql(name))
+        quarantine.drop_role(admin, name)
     except psycopg.Error:
         # The server may be gone for good, and whatever brought us here is the error to read: the next run finds it.
         with contextlib.suppress(BackupError, psycopg.Error), maintenance_session(database, tools, "drill") as fresh:
             fresh.execute(_drop_sql(name))
+            quarantine.drop_role(fresh, name)
 
 
 def drop_orphans(database: Database, tools: Tools) -> list[str]:
@@ -255,7 +259,9 @@ def drop_orphans(database: Database, tools: Tools) -> list[str]:
                  AND coalesce(shobj_description(d.oid, 'pg_database'), %(ours)s) = %(ours)s""",
             {"ours": _OURS},
         ).fetchall()
-        return [name for (name,) in rows if _PATTERN.fullmatch(name) and _drop_orphan(admin, name)]
+        dropped = [name for (name,) in rows if _PATTERN.fullmatch(name) and _drop_orphan(admin, name)]
+        quarantine.drop_orphaned_roles(admin)
+        return dropped
 
 
 def _drop_orphan(admin: Connection, name: str) -> bool:

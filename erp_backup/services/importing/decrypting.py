@@ -14,7 +14,14 @@ from erp_backup.core.spaces import no_space_as_error
 from erp_backup.core.workspace import Folder
 from erp_backup.services.importing.reading import capped
 
-_NO_KEY = ("no secret key", "no pinentry", "bad passphrase", "operation cancelled", "bad session key", "inappropriate ioctl")
+_NO_KEY = (
+    "no secret key",
+    "no pinentry",
+    "bad passphrase",
+    "operation cancelled",
+    "bad session key",
+    "inappropriate ioctl",
+)
 
 
 def decrypt_gpg(runner: ProcessRunner, chunks: Iterable[bytes], folder: Folder, limit: int) -> Path:

@@ -10,8 +10,8 @@ from datetime import datetime
 from erp_backup.core.codecs.base import closing_source
 from erp_backup.core.errors import CorruptError, RefusedError
 from erp_backup.core.units import format_size
+from erp_backup.engines.postgresql.customformat import read_custom
 from erp_backup.services.importing import recognising
-from erp_backup.services.importing.pgcustom import read_custom
 from erp_backup.services.importing.recognising import Kind
 
 _TAIL_SIZE = 4096
@@ -99,7 +99,9 @@ def _sqlite_text(kind: Kind, chunks: Iterable[bytes]) -> Content:
     text = _Text(chunks, ())
     whole = _SQLITE_END.search(text.tail) if kind is recognising.SQLITE_DUMP else text.tail.rstrip().endswith(b";")
     if not whole:
-        raise CorruptError("The SQL is cut off, or was given up by sqlite3: its last statement is missing.", remedy=_CUT)
+        raise CorruptError(
+            "The SQL is cut off, or was given up by sqlite3: its last statement is missing.", remedy=_CUT
+        )
     return Content(kind=kind)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from erp_backup.core.errors import BackupError, CorruptError, RefusedError
-from erp_backup.services.importing.pgcustom import MAGIC as CUSTOM_MAGIC
+from erp_backup.engines.postgresql.customformat import MAGIC as CUSTOM_MAGIC
 
 HEAD_SIZE = 64 * 1024  # bytes that tell what a file is
 
@@ -20,7 +20,9 @@ _START = rb"(?:\s|--[^\n]*\n)*"
 _SQLITE_DUMP = re.compile(_START + rb"(?:PRAGMA foreign_keys\s*=\s*OFF;\s*)?BEGIN(?: TRANSACTION)?;", re.IGNORECASE)
 _SQLITE_TEXT = re.compile(_START + rb"CREATE TABLE IF NOT EXISTS [\"\w]", re.IGNORECASE)
 # Packets that a message begins with: a key encrypted to somebody (1) or by a passphrase (3), old and new form.
-_PGP = re.compile(rb"(?:\x84.|\x85..|\xc1(?:[\x00-\xbf]|[\xc0-\xdf].))\x03|(?:\x8c.|\xc3[\x00-\xbf])[\x04\x05]", re.DOTALL)
+_PGP = re.compile(
+    rb"(?:\x84.|\x85..|\xc1(?:[\x00-\xbf]|[\xc0-\xdf].))\x03|(?:\x8c.|\xc3[\x00-\xbf])[\x04\x05]", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -263,9 +263,7 @@ class _Import:
             tools=tools,
             archive=archive,
             recipients=config.encryption.recipients if "age" in archive.codecs else (),
-            origin=Origin(
-                name=self.origin.name, size=self.origin.size, sha256=self.origin.sha256, codecs=codecs
-            ),
+            origin=Origin(name=self.origin.name, size=self.origin.size, sha256=self.origin.sha256, codecs=codecs),
         )
 
     def _taken_at(self, content: Content) -> datetime:
