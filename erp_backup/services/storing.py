@@ -125,8 +125,8 @@ def copy_to_all(
 ) -> tuple[list[Location], dict[str, str]]:
     """Bring an archive from its first location to all of ``targets`` and read each copy back.
 
-    Return where it is, and what went wrong elsewhere: one that fails does not spoil the others. What was stored is noted
-    in ``undo``. Raises the first failure when all fail.
+    Return where it is, and what went wrong elsewhere: one that fails does not spoil the others. What was stored is
+    noted in ``undo``. Raises the first failure when all fail.
     """
     stored: list[Location] = []
     problems: dict[str, str] = {}

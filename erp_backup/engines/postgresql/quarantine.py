@@ -65,8 +65,7 @@ def _opened(connection: Connection, settings: Mapping[str, Any], name: str, *, m
     names = {"role": sql.Identifier(role), "database": sql.Identifier(name), "verifier": sql.Literal(verifier)}
     try:
         for statement in (
-            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-            " PASSWORD {verifier}",
+            "CREATE ROLE {role} LOGIN PASSWORD {verifier} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION",
             # Whoever dropped the database could not drop what another owns in it.
             "GRANT {role} TO SESSION_USER",
             "GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {role}",

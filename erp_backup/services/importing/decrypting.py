@@ -28,8 +28,8 @@ def decrypt_gpg(runner: ProcessRunner, chunks: Iterable[bytes], folder: Folder, 
     """Decrypt into a private file of the job and return it; it is there only if gpg's exit status was good.
 
     gpg 2 hands plaintext out before it knows that it is right. Keys and passphrases are gpg's and its agent's business.
-    Raises KeyUnavailableError, CorruptError, NoSpaceError, ProgramMissingError, and RefusedError for more than ``limit``
-    bytes.
+    Raises RefusedError for more than ``limit`` bytes, KeyUnavailableError, CorruptError, NoSpaceError,
+    ProgramMissingError.
     """
     path = folder.path / f"decrypted-{secrets.token_hex(4)}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""Reading what was brought, to its end and without running anything: what it is, what it says, and whether it is whole."""
+"""Reading what was brought, to its end and without running anything: what it says, and whether it is whole."""
 
 from __future__ import annotations
 

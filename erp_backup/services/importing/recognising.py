@@ -27,7 +27,7 @@ _PGP = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of content. ``vendor`` and ``format`` are the engine's words, ``codec`` says what is to be undone first."""
+    """A kind of content: ``vendor`` and ``format`` in the engine's words, or ``codec``, what is to be undone first."""
 
     title: str
     vendor: str = ""
@@ -90,7 +90,7 @@ def _refusal(head: bytes) -> BackupError:
     if head[_TAR_AT:].startswith(_TAR_MAGIC):
         return RefusedError(
             "It is a tar archive: media files, or pg_dump's tar format, which cannot be imported.",
-            remedy="Dump databases with pg_dump -Fc, or restore it with pg_restore into a new database and back that up.",
+            remedy="Dump databases with pg_dump -Fc, or restore it into a new database and back that one up.",
         )
     if _PG_CLUSTER in head[:4096]:
         return RefusedError(

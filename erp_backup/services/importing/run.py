@@ -186,7 +186,9 @@ class _Import:
         except BackupError as error:
             self.history.fail(identifier, error, clock.now())
             raise
-        return self._finish(manifest, raw, content, stored, problems, started_at)
+        return self._finish(
+            manifest=manifest, raw=raw, content=content, stored=stored, problems=problems, started_at=started_at
+        )
 
     def _targets(self) -> tuple[Location, ...]:
         aliases = self.request.locations
@@ -267,7 +269,7 @@ class _Import:
         )
 
     def _taken_at(self, content: Content) -> datetime:
-        """As told; or as the archive says, by the clock of who made it, which we take for ours; or as old as the file."""
+        """As told; or as the archive says, by its maker's clock, which we take for ours; or as old as the file."""
         if self.request.taken_at is not None:
             return self.request.taken_at
         if content.made_at is not None:
@@ -276,6 +278,7 @@ class _Import:
 
     def _finish(
         self,
+        *,
         manifest: Manifest,
         raw: bytes,
         content: Content,
