@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import subprocess
 import tarfile
@@ -20,14 +21,17 @@ from typing import Any
 import pytest
 import zstandard
 
-from erp_backup.core.errors import NoSpaceError, RefusedError, VersionError
+from erp_backup.core.errors import BackupError, NoSpaceError, RefusedError, VersionError
 from erp_backup.core.figures import Figures
 from erp_backup.core.manifest import DatabaseFacts, Manifest, Origin
 from erp_backup.core.workspace import Folder, Workspace
 from erp_backup.engines.base import ForeignRules, LoadReport
 from erp_backup.engines.postgresql.plainsql import safe_sql
 from erp_backup.engines.postgresql.programs import restricted_psql_arguments
-from tests.support.host import Host, Result
+from erp_backup.services.environment import Environment, folder_location
+from erp_backup.services.importing.run import ImportRequest, import_archives
+from tests.support.environments import environment_in
+from tests.support.host import Host
 from tests.support.pg_engine import engine_of, run
 from tests.support.postgres import Cluster, temporary_database
 from tests.support.samples import sample_manifest
@@ -54,23 +58,11 @@ COPY public.item (id) FROM stdin;
 END = "\n--\n-- PostgreSQL database dump complete\n--\n"
 
 
-def imported(host: Host, file: Path | str, *options: str) -> str:
-    """Import a file and return the backup's name."""
-    [result] = host.manage("importbackup", str(file), *options, "--json").json()["imports"]
-    name = result["id"]
-    assert isinstance(name, str)
-    return name
-
-
-def refused(host: Host, *arguments: str) -> Result:
-    """Import, be refused in words, and see that nothing was stored."""
-    result = host.manage("importbackup", *arguments, check=False)
-
-    assert result.returncode in {2, 5, 8, 9}, str(result)
-    assert "REFUSED" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert [] == [path.name for path in host.backups_dir.glob("*")]
-    return result
+def imported(host: Host, file: Path) -> str:
+    """Import a file and return the backup's name; without tables, the history could not be written."""
+    [result] = host.manage("importbackup", str(file), "--json", check=False).json()["imports"]
+    assert "imported" == result["outcome"], result
+    return str(result["id"])
 
 
 @pytest.fixture
@@ -224,13 +216,15 @@ class TestCustomArchives:
     def evil(self, tmp_path: Path, postgres: Cluster, canary: Path) -> Path:
         """One with a CHECK that calls a function that starts a program, made by a superuser."""
         with temporary_database(postgres, owner=postgres.superuser) as entry:
+            function = (
+                "CREATE OR REPLACE FUNCTION act() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN {} RETURN true; END $$"
+            )
             run(
                 entry,
-                f"""CREATE FUNCTION act() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
-                    COPY (SELECT 1) TO PROGRAM 'touch {canary}-allowed'; RETURN true; END $$""",
-                "CREATE TABLE item (id int)",
+                function.format(""),
+                "CREATE TABLE item (id int CHECK (public.act()))",
                 "INSERT INTO item VALUES (1)",
-                "ALTER TABLE item ADD CHECK (public.act()) NOT VALID",
+                function.format(f"COPY (SELECT 1) TO PROGRAM 'touch {canary}';"),
             )
             path = tmp_path / "evil.dump"
             environment = {"PGPASSWORD": entry["PASSWORD"], "PATH": os.environ["PATH"]}
@@ -246,7 +240,7 @@ class TestCustomArchives:
         """An ordinary owner, and the role of a quarantine, may not do it: the row is not loaded, the report says so."""
         report = load(entry if quarantine else pg_database, folder, evil, "custom", quarantine=quarantine)
 
-        assert any("permission denied to COPY to or from an external program" in text for text in report.errors)
+        assert any("external program" in text for text in report.errors)
 
     def test_superuser__refused_before_anything_is_restored(
         self, postgres: Cluster, folder: Folder, evil: Path
@@ -273,7 +267,7 @@ class TestCustomArchives:
         manifest = foreign(evil, "custom")
         with (
             engine.scratch(manifest.database, folder) as scratch,
-            pytest.raises(VersionError, match="CVE-2026-116314.*--allow-old-client"),
+            pytest.raises(VersionError, match=r"CVE-2026-116314.*--allow-old-client"),
         ):
             scratch.load(evil, manifest)
 
@@ -332,7 +326,7 @@ class TestSQLite:
 
         assert 6 == result.returncode, str(result)
         assert "the trigger promote would fire" in result.stdout
-        assert "restore error. Statement 5" in result.stdout
+        assert "restore error. Statement 6" in result.stdout
 
     @pytest.mark.parametrize(
         "statement",
@@ -365,15 +359,30 @@ class TestSQLite:
         assert said
 
 
+@pytest.mark.django_db
 class TestFiles:
     """What is named, and what it unpacks to."""
 
+    @pytest.fixture
+    def environment(self, tmp_path: Path) -> Environment:
+        """One location, empty."""
+        return environment_in(tmp_path / "own")
+
+    def refused(self, environment: Environment, path: Path) -> BackupError:
+        """Import, be refused in words, and see that nothing was stored."""
+        [result] = import_archives(environment, ImportRequest(path=path))
+
+        assert result.error is not None
+        assert [] == environment.locations[0].names()
+        assert [] == environment.workspace.orphans()
+        return result.error
+
     @pytest.mark.parametrize("kind", ["gzip", "zstd", "zstd in zstd"])
-    def test_bombs__refused_at_the_cap(self, host: Host, tmp_path: Path, kind: str) -> None:
+    def test_bombs__refused_at_the_cap(self, environment: Environment, tmp_path: Path, kind: str) -> None:
         """A gigabyte of zeros behind a dump's first line, small on disk: refused before it is unpacked."""
         zeros = bytes(MEGABYTE)
         if kind == "gzip":
-            pieces = zlib.compressobj(9, zlib.DEFLATED, 31)
+            pieces = zlib.compressobj(1, zlib.DEFLATED, 31)
         else:
             pieces = zstandard.ZstdCompressor(write_checksum=True).compressobj()
         bomb = pieces.compress(HEAD.encode()) + b"".join(pieces.compress(zeros) for _ in range(1024)) + pieces.flush()
@@ -382,9 +391,9 @@ class TestFiles:
         path = tmp_path / "bomb"
         path.write_bytes(bomb)
 
-        said = refused(host, str(path)).stderr
+        error = self.refused(environment, path)
 
-        assert ("packed several times over" if kind == "zstd in zstd" else "unpacks to more than") in said
+        assert ("packed several times over" if kind == "zstd in zstd" else "unpacks to more than") in str(error)
 
     @pytest.mark.parametrize(
         ("name", "shown"),
@@ -395,45 +404,45 @@ class TestFiles:
             ("..;touch x.sql", "..;touch x.sql"),
         ],
     )
-    def test_odd_names__stored_under_ours(self, host: Host, tmp_path: Path, name: str, shown: str) -> None:
+    def test_odd_names__stored_under_ours(
+        self, environment: Environment, tmp_path: Path, name: str, shown: str
+    ) -> None:
         """What it was called is kept as text that can be shown, and decides nothing."""
         create(tmp_path / name, EVIL_TABLES)
 
-        result = host.manage("importbackup", "--json", "--", str(tmp_path / name))
+        [result] = import_archives(environment, ImportRequest(path=tmp_path / name))
 
-        [done] = result.json()["imports"]
-        assert shown == done["source"]
-        assert {done["archive"]["name"], f"{done['archive']['name']}.manifest.json"} == {
-            path.name for path in host.backups_dir.iterdir()
-        }
+        assert result.manifest is not None
+        archive = result.manifest.archive.name
+        assert shown == result.source
+        assert [archive, f"{archive}.manifest.json"] == environment.locations[0].names()
+        assert re.fullmatch(r"test_imported_\d{8}_\d{6}_[a-z0-9]{6}\.sqlite3\.zst", archive)
 
-    def test_location_with_odd_files__only_archives_are_taken(self, host: Host, tmp_path: Path) -> None:
+    def test_location_with_odd_files__only_archives_are_taken(self, environment: Environment, tmp_path: Path) -> None:
         """Links, pipes and names that no backup has are refused one by one; what is good is imported, once."""
-        host.backups_dir.mkdir()
-        good = create(
-            host.backups_dir / "default-2026-01-05-120000.sqlite3", "CREATE TABLE a (b); INSERT INTO a VALUES (1);"
+        folder = tmp_path / "old"
+        folder.mkdir()
+        good = create(folder / "default-2026-01-05-120000.sqlite3", "CREATE TABLE a (b); INSERT INTO a VALUES (1);")
+        (folder / "link.sqlite3").symlink_to(good)
+        (folder / "a\nb.sql").write_text("x")
+        (folder / "media.tar").write_bytes(tarball())
+        os.mkfifo(folder / "pipe.sql")
+        request = ImportRequest(source=folder_location(folder))
+
+        first, again = (
+            {
+                result.source: "refused" if result.error else "imported" if result.manifest else "skipped"
+                for result in import_archives(environment, request)
+            }
+            for _ in range(2)
         )
-        (host.backups_dir / "link.sqlite3").symlink_to(good)
-        (host.backups_dir / "a\nb.sql").write_text("x")
-        (host.backups_dir / "media.tar").write_bytes(tarball())
-        os.mkfifo(host.backups_dir / "pipe.sql")
 
-        first = host.manage("importbackup", "--from", "local", "--json", check=False)
-        again = host.manage("importbackup", "--from", "local", "--json", check=False)
-
-        assert 3 == first.returncode, str(first)
-        assert {
-            "default-2026-01-05-120000.sqlite3": "imported",
-            "link.sqlite3": "refused",
-            "a?b.sql": "refused",
-            "media.tar": "refused",
-        } == {done["source"]: done["outcome"] for done in first.json()["imports"]}
-        outcomes = {done["source"]: done["outcome"] for done in again.json()["imports"]}
-        assert "skipped" == outcomes["default-2026-01-05-120000.sqlite3"]
-        assert "imported" not in outcomes.values()
+        refused = {"link.sqlite3": "refused", "a?b.sql": "refused", "media.tar": "refused"}
+        assert {good.name: "imported", **refused} == first
+        assert {good.name: "skipped", **refused} == again
 
     @pytest.mark.parametrize("kind", ["link", "pipe", "device", "folder", "directory format", "nothing", "empty"])
-    def test_no_regular_file__refused(self, host: Host, tmp_path: Path, kind: str) -> None:
+    def test_no_regular_file__refused(self, environment: Environment, tmp_path: Path, kind: str) -> None:
         """Nothing is followed, waited for, or read without end."""
         path = tmp_path / "brought"
         if kind == "link":
@@ -448,7 +457,7 @@ class TestFiles:
             path.mkdir()
             (path / ("toc.dat" if kind == "directory format" else "other")).touch()
 
-        refused(host, str(path))
+        self.refused(environment, path)
 
 
 def tarball() -> bytes:

@@ -81,6 +81,7 @@ class Command(BackupCommand):
 
 def _data(result: VerificationResult) -> dict[str, object]:
     """The result for machines."""
+    tables = result.figures.tables if result.figures else ()
     return {
         "backup": result.name,
         "outcome": result.outcome,
@@ -93,5 +94,6 @@ def _data(result: VerificationResult) -> dict[str, object]:
         "error": error_data(result.error) if result.error else None,
         "findings": result.findings,
         "measurements": result.measurements,
+        "rows_found": {table.label: table.rows for table in tables},
         "kept": result.kept,
     }
