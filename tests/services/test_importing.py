@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from tests.support.sqlite import create
 
 TABLES = "CREATE TABLE item (id integer PRIMARY KEY, name text); INSERT INTO item VALUES (1, 'a'), (2, 'b');"
 DUMP = f"PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n{TABLES}\nCOMMIT;\n"
-PLAIN = "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 15.18\n{}\n-- PostgreSQL database dump complete\n--\n"
+PLAIN = "--\n-- PostgreSQL database dump\n--\n\n{}\n-- PostgreSQL database dump complete\n--\n"
 
 pytestmark = pytest.mark.django_db
 
@@ -160,30 +159,31 @@ class TestKinds:
         assert any("-wal" in note for note in good(bring(environment, path)).notes)
 
 
+@pytest.fixture(scope="module")
+def archives(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
+    """Archives of a small database: of all of it, of its schema, of its rows, through a pipe."""
+    with temporary_database(postgres, owner="erp_owner") as entry:
+        run(
+            entry,
+            "CREATE TABLE item (id serial PRIMARY KEY, name text)",
+            "INSERT INTO item (name) SELECT md5(g::text) FROM generate_series(1, 50) g",
+            "SELECT lo_from_bytea(0, 'abc')",
+        )
+        environment = {"PGPASSWORD": entry["PASSWORD"], "PATH": os.environ["PATH"]}
+        server = ["-h", entry["HOST"], "-p", entry["PORT"], "-U", entry["USER"], "-d", entry["NAME"], "-Fc"]
+        program = [str(postgres.bin_dir / "pg_dump"), *server]
+        file = tmp_path_factory.mktemp("custom") / "seekable"
+        subprocess.run([*program, "-f", str(file)], check=True, env=environment)
+        yield {
+            "full": file.read_bytes(),
+            "schema": subprocess.check_output([*program, "--schema-only"], env=environment),
+            "data": subprocess.check_output([*program, "--data-only"], env=environment),
+            "piped": subprocess.check_output([*program, "-Z0"], env=environment),
+        }
+
+
 class TestCustomFormat:
     """pg_dump -Fc, read without pg_restore."""
-
-    @pytest.fixture(scope="class")
-    def archives(self, postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
-        """Archives of a small database: of all of it, of its schema, of its rows, through a pipe."""
-        with temporary_database(postgres, owner="erp_owner") as entry:
-            run(
-                entry,
-                "CREATE TABLE item (id serial PRIMARY KEY, name text)",
-                "INSERT INTO item (name) SELECT md5(g::text) FROM generate_series(1, 50) g",
-                "SELECT lo_from_bytea(0, 'abc')",
-            )
-            environment = {"PGPASSWORD": entry["PASSWORD"], "PATH": os.environ["PATH"]}
-            server = ["-h", entry["HOST"], "-p", entry["PORT"], "-U", entry["USER"], "-d", entry["NAME"], "-Fc"]
-            program = [str(postgres.bin_dir / "pg_dump"), *server]
-            file = tmp_path_factory.mktemp("custom") / "seekable"
-            subprocess.run([*program, "-f", str(file)], check=True, env=environment)
-            yield {
-                "full": file.read_bytes(),
-                "schema": subprocess.check_output([*program, "--schema-only"], env=environment),
-                "data": subprocess.check_output([*program, "--data-only"], env=environment),
-                "piped": subprocess.check_output([*program, "-Z0"], env=environment),
-            }
 
     @pytest.mark.parametrize("name", ["full", "schema", "data", "piped"])
     def test_head__says_what_it_is_of(self, archives: dict[str, bytes], name: str) -> None:
@@ -303,7 +303,7 @@ class TestRequests:
 
     def test_metadata_of_django_dbbackup__compared(self, environment: Environment, tmp_path: Path) -> None:
         """Content is believed, and a file beside it that says otherwise is told of."""
-        path = create(tmp_path / "default.sqlite3", TABLES)
+        create(tmp_path / "default.sqlite3", TABLES)
         says = {"engine": "django.db.backends.postgresql", "connector": "dbbackup.db.postgresql.PgDumpConnector"}
         (tmp_path / "default.sqlite3.metadata").write_text(json.dumps(says))
 
@@ -393,12 +393,3 @@ class TestGpg:
         assert result.manifest.origin is not None
         assert ("gzip", "gpg") == result.manifest.origin.codecs
         assert [] == list((environment.config.state_dir / "jobs").iterdir())
-
-
-def test_clock__is_the_environments(environment: Environment, tmp_path: Path) -> None:
-    """The name has the time of the import, not of the state."""
-    later = replace(environment)
-    result = good(bring(later, create(tmp_path / "copy.db", TABLES)))
-
-    assert result.manifest is not None
-    assert "test_imported_20260105_120000_" in result.manifest.id
