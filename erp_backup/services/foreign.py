@@ -8,6 +8,7 @@ from django.apps import apps
 
 from erp_backup.core.figures import Figures, Finding, Measurement, MeasurementKind, Severity
 from erp_backup.core.manifest import Manifest
+from erp_backup.engines.base import Problem
 
 # What acts by itself when somebody uses the database; Django makes none of these.
 _ACTING = ("trigger", "view", "materialized view", "rule", "function", "procedure", "policy", "event trigger")
@@ -52,6 +53,31 @@ def _acting(kind: str, figures: Figures) -> Iterable[Finding]:
         )
         message = "Django makes none by itself. Look at it before you let anybody use this database."
         yield Finding(kind=kind, subject=shown, message=message, severity=Severity.NOTE)
+
+
+def reasons_against_switch(manifest: Manifest, figures: Figures) -> list[Problem]:
+    """Return why a restored archive may not take the live database's place; nothing for one that we have made.
+
+    ``figures`` are those of the restored copy. SQL never may: it stays in its quarantine. What acts by itself would act
+    on the live data, so somebody has to look first; that problem's ``error`` is RefusedError like the other's.
+    """
+    if not manifest.is_foreign:
+        return []
+    if manifest.format == "plain":
+        return [
+            Problem(
+                message=f"{manifest.id} was imported as SQL, which is restored into a quarantine only.",
+                remedy="Restore it into a new database with --into and --quarantine, and take rows from there.",
+            )
+        ]
+    return [
+        Problem(
+            message=f"{manifest.id} was not made here and holds a {finding.kind}: {finding.subject}.",
+            remedy="Django makes none by itself. Restore it with --into, and drop what should not be there.",
+        )
+        for kind in _ACTING
+        for finding in _acting(kind, figures)
+    ]
 
 
 def impostors(figures: Figures) -> list[str]:

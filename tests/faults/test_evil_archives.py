@@ -5,6 +5,7 @@ Each one would create the file ``canary`` if anything of it ran at this machine 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -22,17 +23,18 @@ import pytest
 import zstandard
 
 from erp_backup.core.errors import BackupError, NoSpaceError, RefusedError, VersionError
-from erp_backup.core.figures import Figures
+from erp_backup.core.figures import Figures, SchemaObject
 from erp_backup.core.manifest import DatabaseFacts, Manifest, Origin
 from erp_backup.core.workspace import Folder, Workspace
 from erp_backup.engines.base import ForeignRules, LoadReport
 from erp_backup.engines.postgresql.plainsql import safe_sql
 from erp_backup.engines.postgresql.programs import restricted_psql_arguments
 from erp_backup.services.environment import Environment, folder_location
+from erp_backup.services.foreign import reasons_against_switch
 from erp_backup.services.importing.run import ImportRequest, import_archives
 from tests.support.environments import environment_in
 from tests.support.host import Host
-from tests.support.pg_engine import engine_of, run
+from tests.support.pg_engine import connect, engine_of, run
 from tests.support.postgres import Cluster, temporary_database
 from tests.support.samples import sample_manifest
 from tests.support.sqlite import create
@@ -280,6 +282,63 @@ class TestCustomArchives:
             load(pg_database, folder, path, "plain", quarantine=False)
         with pytest.raises(RefusedError, match="CREATEROLE"):
             load(pg_database, folder, path, "plain", quarantine=True)
+
+
+class TestQuarantineRole:
+    """The role that is made for one scratch database."""
+
+    def test_run_that_died__its_role_goes_with_the_next(self, postgres: Cluster, entry: dict[str, Any]) -> None:
+        """A role whose database is gone is dropped; one whose database is there, or whose name is not ours, stays."""
+        hexadecimal = secrets.token_hex(8)
+        ours, kept = f"erp_backup_quarantine_{hexadecimal}", f"erp_backup_quarantine_{hexadecimal[::-1]}"
+        other = f"erp_backup_quarantine_of_mine_{hexadecimal}"
+        run(entry, *(f"CREATE ROLE {name}" for name in (ours, kept, other)))
+        with postgres.connect() as connection:
+            connection.execute(f"CREATE DATABASE erp_backup_scratch_{hexadecimal[::-1]}")
+
+        engine_of(entry).remove_orphans()
+
+        with postgres.connect() as connection:
+            rows = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [[ours, kept, other]])
+            left = {name for (name,) in rows.fetchall()}
+            connection.execute(f"DROP DATABASE erp_backup_scratch_{hexadecimal[::-1]}")
+            connection.execute(f"DROP ROLE {kept}, {other}")
+        assert {kept, other} == left
+
+    def test_kept_copy__opened_by_the_user_who_asked(
+        self, postgres: Cluster, entry: dict[str, Any], folder: Folder
+    ) -> None:
+        """People look into it with their own user, who is a member of the role; nobody knows the role's password."""
+        path = folder.path / "good.sql"
+        path.write_text(HEAD + END)
+        engine = engine_of(entry, foreign=ForeignRules(quarantine=True, allow_old_client=True))
+        manifest = foreign(path, "plain")
+
+        with engine.scratch(manifest.database, folder) as scratch:
+            report = scratch.load(path, manifest)
+            shown = scratch.how_to_look()
+            with contextlib.closing(connect(entry, scratch.name)) as connection:
+                rows = connection.execute("SELECT id FROM public.item").fetchall()
+
+        assert () == report.errors
+        assert [(1,)] == rows
+        assert f"-U {entry['USER']}" in shown
+
+
+@pytest.mark.parametrize(
+    ("format_name", "kind", "expected"),
+    [("plain", "table", 1), ("custom", "table", 0), ("custom", "trigger", 1), ("sqlite3", "view", 1)],
+)
+def test_switch__not_for_sql_nor_for_what_acts_by_itself(
+    tmp_path: Path, format_name: str, kind: str, expected: int
+) -> None:
+    """Whoever wants such an archive live has to look at it in a database of its own first."""
+    (tmp_path / "x").touch()
+    found = Figures(objects=(SchemaObject(kind=kind, name="public.x", digest=""),))
+    imported_archive = foreign(tmp_path / "x", format_name)
+
+    assert expected == len(reasons_against_switch(imported_archive, found))
+    assert [] == reasons_against_switch(replace(imported_archive, origin=None), found)
 
 
 def old_programs(directory: Path) -> Path:

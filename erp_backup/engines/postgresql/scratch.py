@@ -52,6 +52,7 @@ class PostgreSQLScratch(Scratch):
     major: int
     is_kept: bool = False
     schemas: tuple[str, ...] = ()  # what the loaded dump was limited to
+    people: Mapping[str, Any] = field(default_factory=dict, repr=False)  # how they open it, if not as we do
 
     def load(self, path: Path, manifest: Manifest) -> LoadReport:
         """Restore with pg_restore or psql; then let the planner learn the copy."""
@@ -62,6 +63,7 @@ class PostgreSQLScratch(Scratch):
             )
         self.schemas = manifest.schemas
         if manifest.is_foreign:
+            self.people = self.settings
             self.settings = quarantine.settings_for(self.settings, self.name, manifest, self.tools.foreign)
         loader = Loader(settings=self.settings, tools=self.tools, folder=self.folder, major=self.major)
         report = loader.load(path, manifest)
@@ -125,7 +127,7 @@ class PostgreSQLScratch(Scratch):
 
     def how_to_look(self) -> str:
         """Return the psql command that opens this copy."""
-        values = parameters(self.settings)
+        values = parameters(self.people or self.settings)
         flags = [("-h", "host"), ("-p", "port"), ("-U", "user"), ("-d", "dbname")]
         return shlex.join(["psql", *(part for flag, key in flags if key in values for part in (flag, values[key]))])
 
