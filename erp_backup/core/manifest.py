@@ -56,6 +56,19 @@ class ArchiveFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an archive comes from that was not made here: what it was called, and its bytes as they were brought.
+
+    ``codecs`` are what was undone when it was imported, in the order they had been applied.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    codecs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """One backup. Durations are in milliseconds, sizes in bytes, times aware UTC."""
 
@@ -79,6 +92,12 @@ class Manifest:
     measurements: tuple[Measurement, ...] = ()
     durations: dict[str, int] = field(default_factory=dict)
     purpose: str = ""  # "safety": made before a restore, of a state that somebody wanted to be rid of
+    origin: Origin | None = None  # of an imported archive: there are no figures of its source
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether somebody else made the archive: our signature is for its bytes since then, not for its content."""
+        return self.origin is not None
 
     @property
     def has_data(self) -> bool:

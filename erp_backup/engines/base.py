@@ -32,6 +32,14 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRules:
+    """What was explicitly asked for in dealing with archives that were not made here; by default nothing."""
+
+    quarantine: bool = False  # load them by a role without rights, made for it; SQL is loaded in no other way
+    allow_old_client: bool = False  # also by programs with known faults (core/floors.py)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """What an engine needs of the outside world, and how much of the machine it may use."""
 
@@ -45,6 +53,7 @@ class Tools:
     state_dir: Path | None = None  # STATE_DIR: for what an engine keeps itself
     # How to reach the admin console of a pooler in front of the server, which lets its clients wait during a switch.
     pooler: str = field(default="", repr=False)
+    foreign: ForeignRules = field(default_factory=ForeignRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +265,13 @@ class Engine(ABC):
 
         Raises CorruptError when it cannot.
         """
+
+    def inspect_foreign(self, path: Path, manifest: Manifest) -> None:
+        """Look at all of a decoded archive that was not made here; no program may be given it for that.
+
+        Raises CorruptError.
+        """
+        self.list_archive(path, manifest.format)
 
     # Does a look at the archive need all of it, or only its head?
     lists_from_head: ClassVar[bool] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError
@@ -15,6 +16,7 @@ from erp_backup.core.interrupts import signals_as_exceptions
 from erp_backup.core.jsondata import to_data
 from erp_backup.core.progress import choose_reporter
 from erp_backup.core.spaces import no_space_as_error
+from erp_backup.engines.base import ForeignRules
 from erp_backup.services.environment import Environment, build_environment
 
 
@@ -74,3 +76,20 @@ def error_data(error: BackupError) -> dict[str, object]:
 def names_in(text: str | None) -> tuple[str, ...]:
     """Return the comma-separated names of an option, without blanks."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def add_foreign_arguments(parser: ArgumentParser) -> None:
+    """Add what a person can ask for in dealing with imported archives."""
+    parser.add_argument(
+        "--quarantine", action="store_true", help="imported archives: load them by a new role without any rights"
+    )
+    parser.add_argument(
+        "--allow-old-client",
+        action="store_true",
+        help="imported archives: also with client programs that have known faults",
+    )
+
+
+def foreign_rules(options: Mapping[str, Any]) -> ForeignRules:
+    """Return what was asked for in dealing with imported archives."""
+    return ForeignRules(quarantine=options["quarantine"], allow_old_client=options["allow_old_client"])

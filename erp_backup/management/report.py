@@ -25,6 +25,13 @@ _PROVES = {
     "models": "restored, and every model check gives the figure it gave in the snapshot",
     "application": "restored, equal, and the ERP answers its health page on it",
 }
+_SHOWS = {
+    "stored": "every copy reads back as it was imported",
+    "readable": "it decrypts and decompresses to the end, and is whole as far as it tells",
+    "restored": "restored beside the live database",
+    "models": "restored, and the model checks were asked",
+    "application": "restored, and the ERP answers its health page on it",
+}
 _MOST_TABLES = 40  # rows of the report; equal ones beyond are summed up in one line
 
 
@@ -68,8 +75,11 @@ def _facts(result: VerificationResult, manifest: Manifest) -> Iterator[str]:
         f"  archive    {manifest.archive.name}, {format_size(manifest.archive.size)} "
         f"({format_size(manifest.archive.uncompressed_size)} as dumped; {codecs})"
     )
+    if manifest.origin is not None:
+        yield f"  imported   {manifest.origin.name}: it has no figures, nothing can be compared with its source"
     if result.reached:
-        yield f"  level      {result.reached}: {_PROVES[result.reached]}"
+        proves = _SHOWS if manifest.is_foreign else _PROVES
+        yield f"  level      {result.reached}: {proves[result.reached]}"
     if result.reached != result.level:
         yield f"  asked for  {result.level}: not reached"
     times = [f"{format_duration(timedelta(milliseconds=result.total_milliseconds))} in all"]
@@ -80,6 +90,9 @@ def _facts(result: VerificationResult, manifest: Manifest) -> Iterator[str]:
 
 def _comparison(result: VerificationResult, manifest: Manifest, width: int) -> Iterator[str]:
     """Yield the tables and model checks, expected beside found; a narrow terminal gets no digits of fingerprints."""
+    if manifest.is_foreign:
+        yield from _found(result, width)
+        return
     rows = list(_table_rows(result, manifest))
     headings: Sequence[str] = ("Table", "Rows expected", "Rows found", "Fingerprint expected", "Fingerprint found", "")
     if width < _WIDE:
@@ -90,6 +103,21 @@ def _comparison(result: VerificationResult, manifest: Manifest, width: int) -> I
         yield ""
         checks = list(_check_rows(result, manifest))
         yield from render(("Model check", "Expected", "Found", ""), checks, width=width)
+
+
+def _found(result: VerificationResult, width: int) -> Iterator[str]:
+    """Yield what is in an archive that has no figures to compare with, for a person to judge."""
+    tables = sorted(result.figures.tables if result.figures else (), key=lambda table: (-table.rows, table.label))
+    rows = [(table.label, format_count(table.rows)) for table in tables[:_MOST_TABLES]]
+    more = tables[_MOST_TABLES:]
+    if more:
+        rows.append((f"({len(more)} more)", format_count(sum(table.rows for table in more))))
+    rows.append((f"{len(tables)} tables", format_count(sum(table.rows for table in tables))))
+    yield from render(("Table", "Rows found"), rows, right=frozenset({1}), width=width)
+    if result.measurements:
+        yield ""
+        checks = [(measured.check, describe_value(measured)) for measured in result.measurements]
+        yield from render(("Model check", "Found"), checks, width=width)
 
 
 def _table_rows(result: VerificationResult, manifest: Manifest) -> Iterator[tuple[str, ...]]:

@@ -261,10 +261,10 @@ class Attempt:
                 archive = storing.Archive(name=archive_name, codecs=self._codecs(), location=first)
                 measured = self._measure_and_store(snapshot, archive, undo)
             measured_at = clock.monotonic()
-            stored, problems = self._copy(measured.archive, undo)
+            stored, problems = storing.copy_to_all(self.environment, measured.archive, self.targets, undo)
             manifest = self._manifest(identifier, snapshot, measured, begun, measured_at)
             raw = manifests.write(manifest, self.environment.signer())
-            stored = self._publish(raw, manifest, stored, problems)
+            stored = storing.publish(self.environment, raw, manifest.archive, stored, problems, targets=self.targets)
             undo.pop_all()  # from here on it is a backup, and nothing of it may be taken back
         return self._finish(manifest, raw, stored, problems, started_at)
 
@@ -298,29 +298,6 @@ class Attempt:
         undo.callback(archive.location.delete, archive.name)
         return stored
 
-    def _copy(self, archive: ArchiveFacts, undo: contextlib.ExitStack) -> tuple[list[Location], dict[str, str]]:
-        """Bring the archive to every location and read each copy back; one that fails does not spoil the others."""
-        stored: list[Location] = []
-        problems: dict[str, str] = {}
-        failures: list[BackupError] = []
-        for target in self.targets:
-            try:
-                if target is not self.targets[0]:
-                    self.environment.reporter.phase(f"copy to {target.alias}")
-                    storing.copy_archive(archive, self.targets[0], target)
-                    undo.callback(target.delete, archive.name)
-                if self.environment.config.read_back:
-                    self.environment.reporter.phase(f"read back from {target.alias}")
-                    storing.read_back(archive, target)
-            except BackupError as error:
-                problems[target.alias] = str(error)
-                failures.append(error)
-            else:
-                stored.append(target)
-        if not stored:
-            raise failures[0]
-        return stored, problems
-
     def _manifest(
         self, identifier: str, snapshot: Snapshot, measured: Measured, begun: float, measured_at: float
     ) -> Manifest:
@@ -352,27 +329,6 @@ class Attempt:
                 "total": round((clock.monotonic() - begun) * 1000),
             },
         )
-
-    def _publish(
-        self, raw: bytes, manifest: Manifest, stored: list[Location], problems: dict[str, str]
-    ) -> list[Location]:
-        """Write the manifest, the last step, wherever the archive is; remove the archive where that fails."""
-        self.environment.reporter.phase("manifest")
-        failures: list[BackupError] = []
-        published: list[Location] = []
-        for location in stored:
-            try:
-                storing.store_manifest(raw, manifest.archive, location, check=self.environment.config.read_back)
-            except BackupError as error:
-                problems[location.alias] = str(error)
-                failures.append(error)
-            else:
-                published.append(location)
-        if not published:
-            raise failures[0]
-        for location in set(self.targets) - set(published):
-            _delete_quietly(location, manifest.archive.name)
-        return published
 
     def _finish(
         self, manifest: Manifest, raw: bytes, stored: list[Location], problems: dict[str, str], started_at: datetime
@@ -453,9 +409,3 @@ def _tools(engine: Engine) -> dict[str, str]:
         "python": platform.python_version(),
         "django": django.get_version(),
     }
-
-
-def _delete_quietly(location: Location, name: str) -> None:
-    """Take back what a location that failed may still hold; the failure itself is already reported."""
-    with contextlib.suppress(BackupError):
-        location.delete(name)

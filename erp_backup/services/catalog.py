@@ -131,9 +131,11 @@ def find(found: Iterable[Found], wanted: str) -> Found:
 
 
 def newest_by_database(found: Iterable[Found]) -> dict[str, Found]:
-    """Return the backup with the greatest number of each database alias."""
+    """Return the backup with the greatest number of each database alias; imported ones have no place in that order."""
     newest: dict[str, Found] = {}
     for backup in found:
+        if backup.manifest.is_foreign:
+            continue
         alias = backup.manifest.database.alias
         if alias not in newest or newest[alias].manifest.number < backup.manifest.number:
             newest[alias] = backup

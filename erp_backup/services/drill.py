@@ -17,7 +17,7 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import ABOUT_ROWS, Engine, LoadReport, Scratch
 from erp_backup.locations.base import Location
 from erp_backup.models import CopyState
-from erp_backup.services import measuring, probing, storing
+from erp_backup.services import foreign, measuring, probing, storing
 from erp_backup.services.catalog import Entry, Found
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
@@ -91,6 +91,8 @@ class Drill:
 
     def run(self, folder: Folder) -> None:
         """Go up to the level asked for; the first level that cannot be completed ends it."""
+        if self._manifest.is_foreign:
+            self.findings.append(foreign.not_compared(self._manifest))
         self.read_copies()
         if self._asks("readable"):
             engine = self._engine()
@@ -143,11 +145,15 @@ class Drill:
 
     def decode(self, engine: Engine, folder: Folder) -> Path:
         """Decrypt and decompress to the end, then let the database's tool read what came out."""
-        only_head = engine.lists_from_head and not self._asks("restored")
+        is_foreign = self._manifest.is_foreign
+        only_head = engine.lists_from_head and not self._asks("restored") and not is_foreign
         self.environment.reporter.phase("decode", total=self._manifest.archive.uncompressed_size)
         begun = self.environment.clock.monotonic()
         dump = stage(self.environment, self._manifest, self.source.location, folder, only_head=only_head)
-        engine.list_archive(dump, self._manifest.format)
+        if is_foreign:
+            engine.inspect_foreign(dump, self._manifest)
+        else:
+            engine.list_archive(dump, self._manifest.format)
         self.restore_milliseconds = round((self.environment.clock.monotonic() - begun) * 1000)
         self.reached = "readable"
         return dump
@@ -164,7 +170,7 @@ class Drill:
         self.findings += _load_findings(report)
         self._compare_figures(engine, scratch)
         self.reached = "restored"
-        if self._asks("models") and self._manifest.has_model_checks:
+        if self._asks("models") and self._can_ask_models():
             self._compare_model_checks(scratch)
         self.reached = "models" if self._asks("models") else self.reached
         if self._asks("application"):
@@ -175,6 +181,11 @@ class Drill:
         manifest = self._manifest
         found = replace(scratch.figures(manifest.figures), methods=dict(engine.methods))
         self.figures = found
+        if manifest.is_foreign:
+            self.findings += foreign.findings_about_figures(found)
+            complaints = scratch.integrity_errors()
+            self.findings += [_integrity_finding(text, has_source_rows=True) for text in complaints]
+            return
         self.findings += compare_figures(
             manifest.figures,
             found,
@@ -187,10 +198,18 @@ class Drill:
             _integrity_finding(text, has_source_rows=has_source_rows) for text in scratch.integrity_errors()
         ]
 
+    def _can_ask_models(self) -> bool:
+        """Whether the copy is all that model checks look at, and its tables are tables."""
+        has_impostors = self._manifest.is_foreign and self.figures is not None and foreign.impostors(self.figures)
+        return self._manifest.has_model_checks and not has_impostors
+
     def _compare_model_checks(self, scratch: Scratch) -> None:
         self.environment.reporter.phase("model checks")
         self.measurements = measuring.measure_scratch(self.environment, scratch, self._manifest)
-        self.findings += measuring.compare(self._manifest, self.measurements)
+        if self._manifest.is_foreign:
+            self.findings += foreign.findings_about_measurements(self.measurements)
+        else:
+            self.findings += measuring.compare(self._manifest, self.measurements)
 
     def _probe(self, scratch: Scratch) -> None:
         self.environment.reporter.phase("application")

@@ -24,7 +24,7 @@ from erp_backup.core.progress import NullReporter, Reporter
 from erp_backup.core.spaces import no_space_as_error
 from erp_backup.core.workspace import Workspace, require_private
 from erp_backup.engines import engine_for
-from erp_backup.engines.base import Engine, Tools
+from erp_backup.engines.base import Engine, ForeignRules, Tools
 from erp_backup.exceptions import ConfigurationError
 from erp_backup.locations import location_for, locations_for
 from erp_backup.locations.base import Location
@@ -32,7 +32,7 @@ from erp_backup.locations.base import Location
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What a service works with. ``actor`` is who asked, for the history."""
+    """What a service works with. ``actor`` is who asked, for the history; ``foreign`` what he asked for."""
 
     config: Config
     clock: Clock
@@ -41,6 +41,7 @@ class Environment:
     locations: tuple[Location, ...]
     reporter: Reporter = field(default_factory=NullReporter)
     actor: str = ""
+    foreign: ForeignRules = field(default_factory=ForeignRules)
 
     @property
     def tools(self) -> Tools:
@@ -56,6 +57,7 @@ class Environment:
             maintenance_database=config.maintenance_database,
             state_dir=config.state_dir,
             pooler=config.restore.pooler,
+            foreign=self.foreign,
         )
 
     def engine(self, alias: str) -> Engine:

@@ -32,6 +32,11 @@ def clean_up(environment: Environment, engine: Engine, history: History) -> None
     """
     for name in engine.remove_orphans():
         environment.reporter.note(f"Dropped the scratch database {name} of a run that died.")
+    clean_folders(environment, history)
+
+
+def clean_folders(environment: Environment, history: History) -> None:
+    """Remove what dead jobs left on disks and in locations; no database is asked."""
     for folder in environment.workspace.orphans():
         try:
             _clean_folder(environment, folder, history)

@@ -16,7 +16,7 @@ _UNKNOWN = "the history cannot be read: what is proven is not known"
 
 
 def plan(environment: Environment, alias: str) -> list[tuple[Found, Decision]]:
-    """Return what would happen to each backup of a database, kind by kind, and why.
+    """Return what would happen to each backup of a database, kind by kind (imported ones by themselves), and why.
 
     Only what this installation has signed is looked at: whoever shares its locations, and is trusted for verifications,
     keeps what is his. Where the history cannot be read nobody knows what is proven, and nothing goes.
@@ -30,15 +30,20 @@ def plan(environment: Environment, alias: str) -> list[tuple[Found, Decision]]:
         return [(backup, Decision(name=name, keep=True, reason=_UNKNOWN)) for name, backup in found.items()]
     policy = RetentionPolicy(keep_last=environment.config.keep_last)
     planned: list[tuple[Found, Decision]] = []
-    for kind in sorted({backup.manifest.kind for backup in found.values()}):
+    for kind in sorted({_kind(backup) for backup in found.values()}):
         candidates = [
             Candidate(name=name, taken_at=backup.manifest.taken_at, number=backup.manifest.number, proof=proven[name])
             for name, backup in found.items()
-            if backup.manifest.kind == kind
+            if _kind(backup) == kind
         ]
         decisions = plan_retention(candidates, policy, environment.clock.now())
         planned += [(found[decision.name], decision) for decision in decisions]
     return planned
+
+
+def _kind(backup: Found) -> tuple[str, bool]:
+    """An imported archive, which nobody can prove, must not push out a backup, nor a backup it."""
+    return backup.manifest.kind, backup.manifest.is_foreign
 
 
 def _by_name(backups: Iterable[Found]) -> dict[str, list[Found]]:

@@ -14,6 +14,7 @@ from erp_backup.core.names import manifest_name
 from erp_backup.core.progress import Reporter
 from erp_backup.core.units import format_size
 from erp_backup.locations.base import Location
+from erp_backup.services.environment import Environment
 
 
 class StoppedError(BackupError):
@@ -117,3 +118,66 @@ def store_manifest(raw: bytes, archive: ArchiveFacts, location: Location, *, che
                 location.delete(name)
     if not is_right:
         raise CorruptError(f"{location.describe(name)} does not read back as it was written.")
+
+
+def copy_to_all(
+    environment: Environment, archive: ArchiveFacts, targets: Sequence[Location], undo: contextlib.ExitStack
+) -> tuple[list[Location], dict[str, str]]:
+    """Bring an archive from its first location to all of ``targets`` and read each copy back.
+
+    Return where it is, and what went wrong elsewhere: one that fails does not spoil the others. What was stored is
+    noted in ``undo``. Raises the first failure when all fail.
+    """
+    stored: list[Location] = []
+    problems: dict[str, str] = {}
+    failures: list[BackupError] = []
+    for target in targets:
+        try:
+            if target is not targets[0]:
+                environment.reporter.phase(f"copy to {target.alias}")
+                copy_archive(archive, targets[0], target)
+                undo.callback(target.delete, archive.name)
+            if environment.config.read_back:
+                environment.reporter.phase(f"read back from {target.alias}")
+                read_back(archive, target)
+        except BackupError as error:
+            problems[target.alias] = str(error)
+            failures.append(error)
+        else:
+            stored.append(target)
+    if not stored:
+        raise failures[0]
+    return stored, problems
+
+
+def publish(
+    environment: Environment,
+    raw: bytes,
+    archive: ArchiveFacts,
+    stored: Sequence[Location],
+    problems: dict[str, str],
+    *,
+    targets: Sequence[Location],
+) -> list[Location]:
+    """Write the manifest, the last step, wherever the archive is; remove the archive where that fails.
+
+    Return where the backup now is; ``problems`` gets what went wrong. Raises the first failure when all fail.
+    """
+    environment.reporter.phase("manifest")
+    failures: list[BackupError] = []
+    published: list[Location] = []
+    for location in stored:
+        try:
+            store_manifest(raw, archive, location, check=environment.config.read_back)
+        except BackupError as error:
+            problems[location.alias] = str(error)
+            failures.append(error)
+        else:
+            published.append(location)
+    if not published:
+        raise failures[0]
+    for location in set(targets) - set(published):
+        # What a location that failed may still hold is taken back; the failure itself is already told.
+        with contextlib.suppress(BackupError):
+            location.delete(archive.name)
+    return published

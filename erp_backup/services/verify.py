@@ -114,6 +114,7 @@ def _withheld(
 
 def _unchained(found: list[Found], request: VerifyRequest) -> Iterator[VerificationResult]:
     """Each manifest carries the SHA-256 of the one before: where that one is at hand, it must be it."""
+    found = [backup for backup in found if not backup.manifest.is_foreign]  # those are in no chain
     by_number: dict[tuple[str, int], list[Found]] = {}
     for backup in found:
         by_number.setdefault((backup.manifest.database.alias, backup.manifest.number), []).append(backup)

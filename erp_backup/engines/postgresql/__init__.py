@@ -33,7 +33,9 @@ from erp_backup.engines.base import (
     SwitchRequest,
 )
 from erp_backup.engines.postgresql import (
+    customformat,
     keeping,
+    plainsql,
     programs,
     recovering,
     restoring,
@@ -49,6 +51,7 @@ from erp_backup.engines.postgresql.preflight import problems_with
 from erp_backup.engines.postgresql.scratch import PostgreSQLScratch
 
 _SUPPORTED = range(13, 19)
+_CHUNK = 1 << 20
 _FACTS = """
 SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000,
        pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_database_size(d.oid), to_jsonb(d),
@@ -229,6 +232,15 @@ class PostgreSQL(Engine):
             raise CorruptError(f"pg_restore cannot read the archive: {programs.last_line(error.stderr)}.") from error
         if b"TOC Entries" not in listed.stdout:
             raise CorruptError("pg_restore finds no table of contents in the archive.")
+
+    def inspect_foreign(self, path: Path, manifest: Manifest) -> None:
+        """Read an archive of pg_dump's own format to its end ourselves, SQL as psql would."""
+        if manifest.format == "plain":
+            for _ in plainsql.safe_sql(path):
+                pass
+            return
+        with path.open("rb") as file:
+            customformat.read_custom(iter(lambda: file.read(_CHUNK), b""))
 
 
 def _locale(entry: Mapping[str, Any]) -> dict[str, str]:

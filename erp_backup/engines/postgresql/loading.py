@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from erp_backup.engines.postgresql.connecting import (
     program_environment,
     write_passfile,
 )
+from erp_backup.engines.postgresql.plainsql import safe_sql
 
 # The copy is thrown away: it need not survive a crash of the server, but its indexes are to be built quickly. What a
 # role is limited by does not count here.
@@ -53,6 +56,8 @@ class Loader:
         options = {**_OPTIONS, **dict(value.split("=", 1) for value in monetary)}
         environment, connection = self._environment(options)
         program = self._program(manifest)
+        if manifest.is_foreign and manifest.format == "plain":
+            return self._load_sql(path, Command(argv=(str(program),), env=environment), connection)
         if manifest.format == "custom":
             runs = [self._restore_arguments(section, path, connection) for section in self._sections(manifest)]
         else:
@@ -63,6 +68,21 @@ class Loader:
             errors=tuple(text for report in reports for text in report.errors),
             notes=tuple(dict.fromkeys(text for report in reports for text in report.notes)),
         )
+
+    def _load_sql(self, path: Path, psql: Command, connection: str) -> LoadReport:
+        """Give SQL that people bring to psql in its restricted mode, when all of it was looked at.
+
+        From the first line on psql takes no command of its own but the end of that mode, which needs a word that nobody
+        knows. A version that does not know the mode stops at that line. Raises RefusedError, CorruptError.
+        """
+        for _ in safe_sql(path):
+            pass
+        guard = f"\\restrict {secrets.token_hex(24)}\n".encode()
+        command = replace(psql, argv=(*psql.argv, *programs.restricted_psql_arguments(connection=connection)))
+        completed = self.tools.runner.run(command, stdin=chain([guard], safe_sql(path)), check=False)
+        report = _judge("psql", completed)
+        note = "Owners, grants and settings that belong to another server were left out."
+        return replace(report, notes=(*report.notes, note))
 
     def _run(self, command: Command) -> LoadReport:
         return _judge(command.program, self.tools.runner.run(command, check=False))
@@ -95,6 +115,14 @@ class Loader:
         made_by = int(manifest.tools.get("pg_dump", "0").split(".")[0] or 0)
         name = "pg_restore" if manifest.format == "custom" else "psql"
         wanted = max(self.major, made_by)
+        if manifest.is_foreign:
+            return programs.choose_for_foreign(
+                self.tools.runner,
+                name,
+                self.tools.program_dirs,
+                wanted,
+                allow_old=self.tools.foreign.allow_old_client,
+            )
         return programs.choose(self.tools.runner, name, self.tools.program_dirs, wanted)[0]
 
 

@@ -15,6 +15,7 @@ from erp_backup.core.errors import (
     ServerUnreachableError,
     VersionError,
 )
+from erp_backup.core.floors import floor_problem
 from erp_backup.core.process import Command, ProcessRunner, base_environment, find_program, says_no_space
 from erp_backup.engines.base import LoadReport
 
@@ -76,6 +77,28 @@ def choose(runner: ProcessRunner, name: str, directories: Sequence[Path], major:
             remedy=f"Install the server's own: apt-get install postgresql-client-{major}",
         )
     return newer[0][1], newer[0][2]
+
+
+def choose_for_foreign(
+    runner: ProcessRunner, name: str, directories: Sequence[Path], major: int, *, allow_old: bool
+) -> Path:
+    """Return the program ``name`` for an archive that was not made here: one without known faults, of whatever major.
+
+    With ``allow_old`` it is what :func:`choose` returns. Raises VersionError where all have some, and as
+    :func:`choose` does.
+    """
+    path, version = choose(runner, name, directories, major)
+    problem = floor_problem(name, version)
+    if problem is None or allow_old:
+        return path
+    later = sorted(entry for entry in _installed(runner, name, directories, major) if entry[0] > major)
+    for _major, other, other_version in later:
+        if floor_problem(name, other_version) is None:
+            return other
+    raise VersionError(
+        f"{problem.message} This archive was not made here, so it is not given to it.",
+        remedy=f"{problem.remedy} If you know who made the archive, and trust them: --allow-old-client.",
+    )
 
 
 def newest(runner: ProcessRunner, name: str, directories: Sequence[Path]) -> tuple[Path, str]:
@@ -162,6 +185,19 @@ def psql_arguments(*, connection: str, path: Path) -> tuple[str, ...]:
         "--output=/dev/null",
         f"--dbname={connection}",
         f"--file={path}",
+    )
+
+
+def restricted_psql_arguments(*, connection: str) -> tuple[str, ...]:
+    """Return psql's arguments for SQL that people bring, on standard input: the first error ends it."""
+    return (
+        "--no-psqlrc",
+        "--quiet",
+        "--no-password",
+        "--output=/dev/null",
+        "--set=ON_ERROR_STOP=1",
+        f"--dbname={connection}",
+        "--file=-",
     )
 
 

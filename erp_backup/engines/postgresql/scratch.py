@@ -22,7 +22,7 @@ from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Database, LoadReport, ProcessDatabase, Scratch, Tools
 from erp_backup.engines.orm import temporary_alias
-from erp_backup.engines.postgresql import catalog, definitions, measuring
+from erp_backup.engines.postgresql import catalog, definitions, measuring, quarantine
 from erp_backup.engines.postgresql.connecting import (
     LIMITS,
     SESSION,
@@ -60,6 +60,7 @@ class PostgreSQLScratch(Scratch):
     has_left: bool = False  # it has taken another name: it is live, or somebody's
     source_settings: tuple[str, ...] = ()  # the source's own ALTER DATABASE ... SET
     schemas: tuple[str, ...] = ()  # what the loaded dump was limited to
+    people: Mapping[str, Any] = field(default_factory=dict, repr=False)  # how they open it, if not as we do
 
     def load(self, path: Path, manifest: Manifest) -> LoadReport:
         """Restore with pg_restore or psql; then let the planner learn the copy."""
@@ -69,6 +70,9 @@ class PostgreSQLScratch(Scratch):
                 remedy="Verify it at level 'readable'; drill a full backup.",
             )
         self.schemas = manifest.schemas
+        if manifest.is_foreign:
+            self.people = self.settings
+            self.settings = quarantine.settings_for(self.settings, self.name, manifest, self.tools.foreign)
         loader = Loader(settings=self.settings, tools=self.tools, folder=self.folder, major=self.major)
         report = loader.load(path, manifest)
         self._analyze()
@@ -137,7 +141,7 @@ class PostgreSQLScratch(Scratch):
 
     def how_to_look(self) -> str:
         """Return the psql command that opens this copy."""
-        values = parameters(self.settings)
+        values = parameters(self.people or self.settings)
         flags = [("-h", "host"), ("-p", "port"), ("-U", "user"), ("-d", "dbname")]
         return shlex.join(["psql", *(part for flag, key in flags if key in values for part in (flag, values[key]))])
 
@@ -277,10 +281,12 @@ def _drop(database: Database, tools: Tools, admin: Connection, name: str) -> Non
     """Drop through the owner's session, or through a new one when that was lost."""
     try:
         admin.execute(_drop_sql(name))
+        quarantine.drop_role(admin, name)
     except psycopg.Error:
         # The server may be gone for good, and whatever brought us here is the error to read: the next run finds it.
         with contextlib.suppress(BackupError, psycopg.Error), maintenance_session(database, tools, "drill") as fresh:
             fresh.execute(_drop_sql(name))
+            quarantine.drop_role(fresh, name)
 
 
 def drop_orphans(database: Database, tools: Tools) -> list[str]:
@@ -296,7 +302,9 @@ def drop_orphans(database: Database, tools: Tools) -> list[str]:
                  AND coalesce(shobj_description(d.oid, 'pg_database'), %(ours)s) = %(ours)s""",
             {"ours": _OURS},
         ).fetchall()
-        return [name for (name,) in rows if PATTERN.fullmatch(name) and _drop_orphan(admin, name)]
+        dropped = [name for (name,) in rows if PATTERN.fullmatch(name) and _drop_orphan(admin, name)]
+        quarantine.drop_orphaned_roles(admin)
+        return dropped
 
 
 def _drop_orphan(admin: Connection, name: str) -> bool:

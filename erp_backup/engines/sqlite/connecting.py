@@ -71,8 +71,13 @@ def read_only_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any
     Options such as ``transaction_mode`` and a ``journal_mode`` among the init commands ask for what a reader may not.
     A schema that uses Django's own functions is read as trusted: they read and write nothing but their arguments.
     """
-    hardened = _reading(settings, path, HARDENING)
+    hardened = hardened_settings(settings, path)
     return hardened if _is_readable(hardened) else trusting_settings(settings, path)
+
+
+def hardened_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the same for a file whose schema is trusted in nothing, whatever then cannot be read of it."""
+    return _reading(settings, path, HARDENING)
 
 
 def trusting_settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from erp_backup.engines.sqlite.connecting import in_words
 from erp_backup.engines.sqlite.statements import statements
 
 _MOST_ERRORS = 20
+# How much larger than its SQL a foreign database may become, and what it may become in any case (bytes).
+_MOST_GROWTH = 20
+_LEAST_ROOM = 64 * 1024 * 1024
 
 # What a dump consists of. Anything else is refused, above all what reaches beyond this file: ATTACH (which VACUUM INTO
 # uses too) and extensions; and what no dump needs: temporary objects, recursion (which need not end).
@@ -37,6 +40,7 @@ _ACTIONS = {
     sqlite3.SQLITE_TRANSACTION,
     sqlite3.SQLITE_UPDATE,
 }
+_CHANGES = {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
 _PRAGMAS = {
     "application_id",
     "auto_vacuum",
@@ -76,7 +80,22 @@ def load_sql(path: Path, connection: sqlite3.Connection, target: Path) -> LoadRe
 
     A statement that fails is an error and the next one runs, as the stock program does it. Raises NoSpaceError.
     """
-    loader = _Loader(connection, target)
+    return _load(path, _Loader(connection, target))
+
+
+def load_foreign_sql(path: Path, connection: sqlite3.Connection, target: Path) -> LoadReport:
+    """Do the same for a dump that was not made here: no trigger of its own fires, and it cannot grow without end.
+
+    ``connection`` is SQLite's own, without functions of Django or of the host. Raises NoSpaceError.
+    """
+    page = connection.execute("PRAGMA page_size").fetchone()[0]
+    most = (_LEAST_ROOM + _MOST_GROWTH * path.stat().st_size) // page
+    for setting in ("journal_mode=MEMORY", f"max_page_count={most}"):
+        connection.execute(f"PRAGMA {setting}")
+    return _load(path, _Loader(connection, target, fires_triggers=False))
+
+
+def _load(path: Path, loader: _Loader) -> LoadReport:
     with path.open("rb") as file, loader.guarded():
         for statement in statements(file):
             loader.run(statement)
@@ -90,7 +109,8 @@ def load_sql(path: Path, connection: sqlite3.Connection, target: Path) -> LoadRe
 class _Loader:
     """Runs statements, remembers what was wrong with them."""
 
-    def __init__(self, connection: sqlite3.Connection, target: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, target: Path, *, fires_triggers: bool = True) -> None:
+        self._fires_triggers = fires_triggers
         self.errors: list[str] = []
         self._connection = connection
         self._target = target
@@ -151,9 +171,12 @@ class _Loader:
             self._connection.set_authorizer(self._authorize)
 
     def _authorize(
-        self, action: int, first: str | None, second: str | None, database: str | None, _trigger: str | None
+        self, action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
     ) -> int:
         is_allowed = action in _ACTIONS and database in {"main", None}
+        if action in _CHANGES and trigger is not None and not self._fires_triggers:
+            self._refused = f"the trigger {trigger} would fire"
+            return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_PRAGMA:
             is_allowed = (first or "").lower() in _PRAGMAS
         elif action == sqlite3.SQLITE_FUNCTION:

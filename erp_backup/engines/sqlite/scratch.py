@@ -21,8 +21,12 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import LoadReport, ProcessDatabase, Scratch
 from erp_backup.engines.orm import temporary_alias
 from erp_backup.engines.sqlite.connecting import (
+    HARDENING,
+    READ_ONLY,
     durable_settings,
     errors_in_words,
+    hardened_settings,
+    opened,
     opened_by_django,
     opened_hardened,
     read_only_settings,
@@ -32,7 +36,7 @@ from erp_backup.engines.sqlite.connecting import (
 from erp_backup.engines.sqlite.images import calm, sync_file
 from erp_backup.engines.sqlite.inspecting import integrity_complaints, require_whole
 from erp_backup.engines.sqlite.live import beside
-from erp_backup.engines.sqlite.loading import load_sql
+from erp_backup.engines.sqlite.loading import load_foreign_sql, load_sql
 from erp_backup.engines.sqlite.measuring import Measurer
 
 
@@ -45,6 +49,7 @@ class SqliteScratch(Scratch):
     folder: Folder
     measurer: Measurer
     settings: Mapping[str, Any] = field(repr=False)
+    is_foreign: bool = False  # what was loaded was not made here: nothing in its schema is trusted
 
     @property
     def path(self) -> Path:
@@ -62,6 +67,7 @@ class SqliteScratch(Scratch):
                 f"{manifest.archive.name} holds data only: there is no schema to restore it into.",
                 remedy="Restore a full backup, or load this one by hand into a database that has the schema.",
             )
+        self.is_foreign = manifest.is_foreign
         if manifest.format == "sqlite3":
             return self._take(path)
         if manifest.format == "sql":
@@ -77,6 +83,9 @@ class SqliteScratch(Scratch):
 
     def _run(self, path: Path, manifest: Manifest) -> LoadReport:
         require_space(self.folder.path, manifest.database.size)
+        if self.is_foreign:
+            with errors_in_words(self.path), opened(self.path, "mode=rw") as connection:
+                return load_foreign_sql(path, connection, self.path)
         with opened_by_django(writable_settings(self.settings, self.path)) as connection, errors_in_words(self.path):
             # In memory: new pages need no journal, so there is nothing to keep but what one statement changes.
             connection.execute("PRAGMA journal_mode=MEMORY")
@@ -96,18 +105,34 @@ class SqliteScratch(Scratch):
             with opened_hardened(self.path) as connection:
                 return integrity_complaints(connection)
         except sqlite3.OperationalError:
+            if self.is_foreign:
+                return self._foreign_complaints()
             # An index needs one of Django's functions, which read and write nothing but their arguments.
             settings = trusting_settings(self.settings, self.path)
             with errors_in_words(self.path), opened_by_django(settings) as connection:
                 return integrity_complaints(connection)
 
+    def _foreign_complaints(self) -> tuple[str, ...]:
+        """Ask by SQLite's own functions alone; some versions take even its JSON functions for unsafe in a schema."""
+        try:
+            with opened(self.path, READ_ONLY) as connection:
+                for statement in HARDENING[1:]:
+                    connection.execute(statement)
+                return integrity_complaints(connection)
+        except sqlite3.OperationalError as error:
+            return (f"integrity_check could not be run: {error}",)
+
     def orm(self) -> AbstractContextManager[str]:
         """Yield an alias on the copy, read-only and hardened."""
-        return temporary_alias(read_only_settings(self.settings, self.path), purpose="scratch")
+        return temporary_alias(self._reading_settings(), purpose="scratch")
+
+    def _reading_settings(self) -> dict[str, Any]:
+        read = hardened_settings if self.is_foreign else read_only_settings
+        return read(self.settings, self.path)
 
     def process_settings(self) -> ProcessDatabase:
         """Return how another process reads the copy."""
-        return ProcessDatabase(settings=read_only_settings(self.settings, self.path))
+        return ProcessDatabase(settings=self._reading_settings())
 
     def writable_orm(self) -> AbstractContextManager[str]:
         """Yield an alias that writes the copy, durably. Raises LockedError while it is open elsewhere."""

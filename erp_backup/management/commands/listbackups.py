@@ -115,11 +115,19 @@ def _row(backup: Found, proven: dict[str, Proof], environment: Environment) -> t
         manifest.kind,
         f"{manifest.taken_at:%Y-%m-%d %H:%M}",
         format_age(environment.clock.now() - manifest.taken_at),
-        format_count(sum(table.rows for table in manifest.figures.tables)),
+        "" if manifest.is_foreign else format_count(sum(table.rows for table in manifest.figures.tables)),
         format_size(manifest.archive.size),
-        str(proven[backup.name]),
+        _proof(backup, proven),
         ", ".join(copy.location.alias for copy in backup.copies),
     )
+
+
+def _proof(backup: Found, proven: dict[str, Proof]) -> str:
+    """An imported archive can only be found bad: there is nothing that would prove it good."""
+    proof = proven[backup.name]
+    if backup.manifest.is_foreign:
+        return f"imported, {proof}" if proof is Proof.FAILED else "imported, no figures"
+    return str(proof)
 
 
 def _data(backup: Found, proven: dict[str, Proof]) -> dict[str, object]:
@@ -134,6 +142,7 @@ def _data(backup: Found, proven: dict[str, Proof]) -> dict[str, object]:
         "archive": manifest.archive,
         "rows": sum(table.rows for table in manifest.figures.tables),
         "proof": proven[backup.name],
+        "is_imported": manifest.is_foreign,
         "locations": [copy.location.alias for copy in backup.copies],
     }
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import replace
 from typing import Any
 
 from erp_backup import signals
 from erp_backup.core.figures import Outcome
-from erp_backup.management.base import BackupCommand, error_data, names_in
+from erp_backup.management.base import (
+    BackupCommand,
+    add_foreign_arguments,
+    error_data,
+    foreign_rules,
+    names_in,
+)
 from erp_backup.management.report import lines_of
 from erp_backup.management.tables import terminal_width
 from erp_backup.services.environment import Environment
@@ -33,8 +40,11 @@ class Command(BackupCommand):
         parser.add_argument("--probe", action="store_true", help="the same as --level application")
         parser.add_argument("--keep", action="store_true", help="keep the restored copy and say how to look into it")
 
+        add_foreign_arguments(parser)
+
     def work(self, environment: Environment, **options: Any) -> int:
         """Verify one by one, showing each result as it comes."""
+        environment = replace(environment, foreign=foreign_rules(options))
         request = VerifyRequest(
             backup=options["backup"],
             everything=options["everything"],
@@ -71,6 +81,7 @@ class Command(BackupCommand):
 
 def _data(result: VerificationResult) -> dict[str, object]:
     """The result for machines."""
+    tables = result.figures.tables if result.figures else ()
     return {
         "backup": result.name,
         "outcome": result.outcome,
@@ -83,5 +94,6 @@ def _data(result: VerificationResult) -> dict[str, object]:
         "error": error_data(result.error) if result.error else None,
         "findings": result.findings,
         "measurements": result.measurements,
+        "rows_found": {table.label: table.rows for table in tables},
         "kept": result.kept,
     }
