@@ -118,18 +118,24 @@ def take_backup(environment: Environment, request: BackupRequest) -> BackupResul
     could be taken for a backup.
     """
     engine = environment.engine(request.database)
+    _dump_request(environment, engine, request)  # what cannot be asked for is said before anything is done
+    holder = f"backup (process {os.getpid()} on {environment.config.host})"
+    environment.signer()  # a missing or unreadable key is said before anything is done
+    with engine.lock(holder, environment.config.state_dir):
+        return back_up_locked(environment, engine, request)
+
+
+def back_up_locked(environment: Environment, engine: Engine, request: BackupRequest) -> BackupResult:
+    """Do what :func:`take_backup` does, for somebody who holds the database's lock already."""
     dump = _dump_request(environment, engine, request)
     targets = _locations(environment, request)
     history = History(environment.actor)
-    environment.signer()  # a missing or unreadable key is said before anything is done
-    holder = f"backup (process {os.getpid()} on {environment.config.host})"
-    with engine.lock(holder, environment.config.state_dir):
-        leftovers.clean_up(environment, engine, history)
-        notes = _preflight(environment, engine, dump)
-        attempt = Attempt(
-            environment=environment, engine=engine, request=request, dump=dump, targets=targets, history=history
-        )
-        return replace(_with_retries(environment, attempt), notes=notes)
+    leftovers.clean_up(environment, engine, history)
+    notes = _preflight(environment, engine, dump)
+    attempt = Attempt(
+        environment=environment, engine=engine, request=request, dump=dump, targets=targets, history=history
+    )
+    return replace(_with_retries(environment, attempt), notes=notes)
 
 
 def _dump_request(environment: Environment, engine: Engine, request: BackupRequest) -> DumpRequest:

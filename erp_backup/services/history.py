@@ -12,12 +12,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ParamSpec, cast
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
 
 from erp_backup.core.errors import BackupError
 from erp_backup.core.figures import Finding as FindingData
 from erp_backup.core.manifest import Manifest
-from erp_backup.models import Backup, BackupStatus, Copy, CopyState, Event, Finding, Verification
+from erp_backup.models import (
+    Backup,
+    BackupStatus,
+    Copy,
+    CopyState,
+    Event,
+    Finding,
+    Restore,
+    RestoreStatus,
+    Verification,
+)
 
 P = ParamSpec("P")
 _TRIES = 3  # SQLite waits some seconds for the other writers each time
@@ -35,7 +46,7 @@ def _remembered(step: Callable[P, None]) -> Callable[P, None]:
                 _refresh(alias)
                 with transaction.atomic(using=alias):
                     step(*args, **kwargs)
-            except (DatabaseError, InterfaceError) as error:
+            except (DatabaseError, InterfaceError, ImproperlyConfigured) as error:  # the last: an empty `default`
                 if attempt < _TRIES and "locked" in str(error):
                     continue
                 said = str(error).splitlines()
@@ -122,6 +133,52 @@ class History:
     def copy_state(self, backup: str, location: str, state: CopyState, at: datetime) -> None:
         """Note what was found out about one copy."""
         Copy.objects.filter(backup__name=backup, location=location).update(state=state, read_back_at=at)
+
+    @_remembered
+    def begin_restore(
+        self, name: str, backup_name: str, database: str, target: str, destination: str, at: datetime, host: str
+    ) -> None:
+        """Note that a restore has begun."""
+        Restore.objects.update_or_create(
+            name=name,
+            defaults={
+                "backup_name": backup_name,
+                "database": database,
+                "target": target,
+                "destination": destination,
+                "started_at": at,
+                "actor": self.actor,
+                "host": host,
+                "status": RestoreStatus.RUNNING,
+            },
+        )
+
+    @_remembered
+    def finish_restore(
+        self, name: str, at: datetime, status: str, exit_code: int = 0, error: str = "", **columns: Any
+    ) -> None:
+        """Note how a restore has ended; ``columns`` are further columns of its row."""
+        Restore.objects.update_or_create(
+            name=name,
+            defaults={"finished_at": at, "status": status, "exit_code": exit_code, "error": error, **columns},
+            create_defaults={
+                "started_at": at,
+                "finished_at": at,
+                "status": status,
+                "exit_code": exit_code,
+                "error": error,
+                "actor": self.actor,
+                **columns,
+            },
+        )
+
+    def running_restores(self, database: str, target: str) -> list[str]:
+        """Return the names of restores that are noted as running; none where the history cannot be read."""
+        found = Restore.objects.filter(database=database, target=target, status=RestoreStatus.RUNNING)
+        try:
+            return list(found.values_list("name", flat=True))
+        except (DatabaseError, InterfaceError, ImproperlyConfigured):
+            return []
 
     @_remembered
     def verification(self, row: Verification, findings: Iterable[FindingData]) -> None:

@@ -23,7 +23,8 @@ from erp_backup.core.manifest import DatabaseFacts
 from erp_backup.core.process import Command, base_environment
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import DumpRequest, Engine, Problem, Scratch, Snapshot
-from erp_backup.engines.postgresql import programs, scratch, snapshot
+from erp_backup.engines.bridging import Bridge
+from erp_backup.engines.postgresql import bridging, programs, scratch, snapshot
 from erp_backup.engines.postgresql.connecting import Connection, errors_in_words, session
 from erp_backup.engines.postgresql.locks import advisory_lock, maintenance_session
 from erp_backup.engines.postgresql.preflight import problems_with
@@ -145,6 +146,10 @@ class PostgreSQL(Engine):
     def scratch(self, facts: DatabaseFacts, folder: Folder) -> AbstractContextManager[Scratch]:
         """Create an empty database beside the live one."""
         return scratch.open_scratch(self.database, self.tools, facts, folder)
+
+    def bridge(self, scratch: Scratch, *, write: bool = True) -> AbstractContextManager[Bridge]:
+        """Open a session of the live database and one of the copy."""
+        return bridging.open_bridge(self.database, scratch.process_settings().settings, write=write)
 
     def remove_orphans(self) -> list[str]:
         """Drop scratch databases whose process is gone."""

@@ -7,6 +7,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 from types import MappingProxyType
@@ -20,7 +21,8 @@ from erp_backup.core.names import slug
 from erp_backup.core.spaces import no_space_as_error
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import DumpRequest, Engine, Problem, Scratch, Snapshot
-from erp_backup.engines.sqlite import live
+from erp_backup.engines.bridging import Bridge
+from erp_backup.engines.sqlite import bridging, live
 from erp_backup.engines.sqlite.connecting import (
     errors_in_words,
     opened,
@@ -162,6 +164,11 @@ class SQLite(Engine):
             stop.set()
             if not folder.is_kept:
                 remove_file(path)
+
+    def bridge(self, scratch: Scratch, *, write: bool = True) -> AbstractContextManager[Bridge]:
+        """Open the live file with the scratch file attached to it, read-only."""
+        live.require_readable(self.path, self.tools.lock_timeout)
+        return bridging.open_bridge(self.database, self.path, Path(scratch.name), write=write)
 
     def remove_orphans(self) -> list[str]:
         """Return nothing: scratch files are in job folders, and the workspace removes those of dead jobs."""
