@@ -99,7 +99,7 @@ class Reference:
     columns: tuple[str, ...]
     target: tuple[str, str]
     target_columns: tuple[str, ...]
-    acts_on_delete: bool = False  # it does something itself when its target goes (CASCADE, SET NULL, RESTRICT)
+    acts_on_delete: bool = False  # it does something at once when its target goes (CASCADE, SET NULL, RESTRICT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

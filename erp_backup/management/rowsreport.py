@@ -74,8 +74,8 @@ def _conflict(conflict: Conflict) -> str:
     if conflict.kind == "unique":
         others = ", ".join(conflict.others)
         return (
-            f"CONFLICT: {format_count(conflict.count)} rows of {conflict.model} ({keys}) have in {conflict.subject} what "
-            f"other rows ({others}) have now."
+            f"CONFLICT: {format_count(conflict.count)} rows of {conflict.model} ({keys}) have in {conflict.subject} "
+            f"what other rows ({others}) have now."
         )
     return (
         f"CONFLICT: {format_count(conflict.count)} rows of {conflict.model} ({keys}) refer to rows that are neither in "

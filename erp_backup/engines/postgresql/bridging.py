@@ -14,7 +14,7 @@ import psycopg
 import psycopg.types.json
 from django.db import connections, transaction
 
-from erp_backup.core.errors import LockedError, RefusedError
+from erp_backup.core.errors import LockedError, RefusedError, UsageError
 from erp_backup.engines.base import Database
 from erp_backup.engines.bridging import Bridge, Column, Match, Reference, Table, Unique, listed, quoted
 from erp_backup.engines.orm import temporary_alias
@@ -39,7 +39,8 @@ WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _KEY = """
 SELECT a.attname FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place), pg_attribute a
-WHERE i.indrelid = %s AND i.indisprimary AND k.place <= i.indnkeyatts AND a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = %s AND i.indisprimary AND k.place <= i.indnkeyatts
+  AND a.attrelid = i.indrelid AND a.attnum = k.attnum
 ORDER BY k.place
 """
 _UNIQUES = """
@@ -56,7 +57,7 @@ SELECT k.conname, n.nspname, c.relname, fn.nspname, f.relname,
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num ORDER BY u.place),
        ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(num, place)
              JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num ORDER BY u.place),
-       k.confdeltype <> 'a'
+       k.confdeltype <> 'a' OR NOT k.condeferrable
 FROM pg_constraint k
 JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class f ON f.oid = k.confrelid JOIN pg_namespace fn ON fn.oid = f.relnamespace
@@ -76,7 +77,14 @@ WHERE k.contype = 'f' AND k.conparentid = 0 AND NOT k.condeferrable
 
 
 @contextlib.contextmanager
-def open_bridge(database: Database, source: Mapping[str, Any], *, write: bool) -> Iterator[PostgreSQLBridge]:
+def open_bridge(
+    database: Database,
+    source: Mapping[str, Any],
+    lock_timeout: float,
+    *,
+    write: bool,
+    lock: Sequence[tuple[str, str]] = (),
+) -> Iterator[PostgreSQLBridge]:
     """Open both sessions; commit at the end with ``write``, else, and after any error, leave nothing."""
     options = {key: value for key, value in database.settings.get("OPTIONS", {}).items() if key != "pool"}
     settings = {**database.settings, "OPTIONS": options, "CONN_MAX_AGE": 0, "ATOMIC_REQUESTS": False}
@@ -88,7 +96,7 @@ def open_bridge(database: Database, source: Mapping[str, Any], *, write: bool) -
         connections[alias].ensure_connection()
         with transaction.atomic(using=alias):
             live: Connection = connections[alias].connection
-            _begin(live)
+            _begin(live, lock_timeout, lock)
             yield PostgreSQLBridge(alias, live=live, restored=restored)
             transaction.set_rollback(not write, using=alias)
 
@@ -110,14 +118,23 @@ def _errors(name: str) -> Iterator[None]:
             ) from error
 
 
-def _begin(live: Connection) -> None:
+def _begin(live: Connection, lock_timeout: float, lock: Sequence[tuple[str, str]]) -> None:
+    """Lock first: what is looked at from then on is what was committed by then."""
     live.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE")
     live.execute("SET LOCAL statement_timeout = 0")
+    limit = f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}".encode()
+    live.execute(limit)
+    for schema, name in lock:
+        try:
+            live.execute(f"LOCK TABLE {_named(schema, name)} IN SHARE ROW EXCLUSIVE MODE".encode())
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+            raise UsageError(f"{first_line(error)}.", remedy="Name tables as the database does.") from error
     values = psycopg.types.json.Jsonb(_PINNED)
     live.execute(
         "SELECT set_config(name, %(values)s::jsonb ->> name, true) FROM pg_settings WHERE %(values)s::jsonb ? name",
         {"values": values},
     )
+    live.execute(limit)
     # Acknowledged is durable, whatever the role or the database asks for.
     live.execute(
         "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
@@ -164,7 +181,7 @@ class PostgreSQLBridge(Bridge):
 
     def live_table(self, name: str, schema: str = "") -> Table | None:
         """Find a table along the search path of the ERP's sessions, or in a schema."""
-        return _table(self._live, f"{quoted(schema)}.{quoted(name)}" if schema else quoted(name))
+        return _table(self._live, _named(schema, name))
 
     def restored_table(self, table: Table) -> Table | None:
         """Find it by its full name."""
@@ -288,6 +305,10 @@ class PostgreSQLBridge(Bridge):
         statement = f"COPY (SELECT {names} FROM {relation} ORDER BY 1) TO STDOUT (FORMAT csv, HEADER, FORCE_QUOTE *)"
         with self._live.cursor() as cursor, cursor.copy(statement.encode()) as rows:
             yield from map(bytes, rows)
+
+
+def _named(schema: str, name: str) -> str:
+    return f"{quoted(schema)}.{quoted(name)}" if schema else quoted(name)
 
 
 def _table(connection: Connection, name: str) -> Table | None:

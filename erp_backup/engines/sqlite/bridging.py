@@ -22,7 +22,7 @@ from erp_backup.engines.sqlite.sqltext import Writer
 
 _GENERATED = {2, 3}
 _BATCH = 500
-_BROKEN = 'SELECT "table" AS t, rowid AS r, parent AS p, fkid AS f, count(*) AS n FROM pragma_foreign_key_check({}) '
+_BROKEN = "SELECT \"table\" AS t, rowid AS r, parent AS p, fkid AS f, count(*) AS n FROM pragma_foreign_key_check({}, 'main') "
 
 
 @contextlib.contextmanager
@@ -118,13 +118,13 @@ class SqliteBridge(Bridge):
 
     def references(self) -> tuple[Reference, ...]:
         """Read the foreign keys that tables declare; one to an unnamed column means the primary key."""
-        found = []
+        found: list[Reference | None] = []
         for name in real_tables(self._connection):
             rows = self._connection.execute(
                 'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?, \'main\') ORDER BY id, seq', [name]
             ).fetchall()
-            for number in dict.fromkeys(row[0] for row in rows):
-                found.append(self._reference(name, [row for row in rows if row[0] == number]))
+            numbers = dict.fromkeys(row[0] for row in rows)
+            found += [self._reference(name, [row for row in rows if row[0] == number]) for number in numbers]
         return tuple(reference for reference in found if reference is not None)
 
     def _reference(self, name: str, rows: list[tuple[Any, ...]]) -> Reference | None:
@@ -187,7 +187,8 @@ class SqliteBridge(Bridge):
 
     def end_writing(self, tables: Sequence[Table]) -> None:
         """Refuse foreign keys that are broken now and were not before; put the triggers back, to the letter."""
-        relation = self.temporary(f"{self._broken_in(tables)} EXCEPT SELECT * FROM {self._broken}")
+        before = f"SELECT * FROM {self._broken}"  # noqa: S608 - our own name
+        relation = self.temporary(f"{self._broken_in(tables)} EXCEPT {before}")
         found = list(self.query(f"SELECT t, p, count(*) FROM {relation} GROUP BY t, p"))  # noqa: S608 - our own name
         if found:
             said = ", ".join(f"{count} of {table} to {parent}" for table, parent, count in found)
@@ -204,7 +205,7 @@ class SqliteBridge(Bridge):
         return Writer(encoding).inserts(self._connection, head, query)
 
     def csv_chunks(self, columns: Sequence[str], relation: str) -> Iterator[bytes]:
-        """Write every value in quotes; bytes as ``\\x`` and hexadecimal digits."""
+        """Write every value in quotes; bytes as a backslash, ``x`` and hexadecimal digits."""
         yield _csv_line(columns)
         for row in self.query(f"SELECT {listed(columns)} FROM {relation} ORDER BY 1"):  # noqa: S608 - quoted identifiers
             yield _csv_line(row)

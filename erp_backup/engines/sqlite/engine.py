@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
@@ -165,7 +165,13 @@ class SQLite(Engine):
             if not folder.is_kept:
                 remove_file(path)
 
-    def bridge(self, scratch: Scratch, *, write: bool = True) -> AbstractContextManager[Bridge]:
+    def bridge(
+        self,
+        scratch: Scratch,
+        *,
+        write: bool = True,
+        lock: Sequence[tuple[str, str]] = (),  # noqa: ARG002 - who writes holds the whole file
+    ) -> AbstractContextManager[Bridge]:
         """Open the live file with the scratch file attached to it, read-only."""
         live.require_readable(self.path, self.tools.lock_timeout)
         return bridging.open_bridge(self.database, self.path, Path(scratch.name), write=write)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # A quoted piece or a comment, in which nothing counts; a parenthesis; a comma; anything else.
-_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|[(),]|[^'"`\[(),/-]+|.""", re.DOTALL)
+_PIECE = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|[(),]|[^'"`\[(),/-]+|.""", re.DOTALL)
 _ORDER = re.compile(r"\s+(ASC|DESC)\s*$", re.IGNORECASE)
 _WHERE = re.compile(r"^\s*WHERE\s+", re.IGNORECASE)
 
@@ -16,15 +16,15 @@ def parts_of(definition: str) -> tuple[tuple[str, ...], str]:
     expressions = [""]
     rest = ""
     is_over = False
-    for token in _TOKEN.findall(definition):
+    for piece in _PIECE.findall(definition):
         if is_over:
-            rest += token
+            rest += piece
             continue
-        depth += {"(": 1, ")": -1}.get(token, 0)
-        if token == ")" and depth == 0:
+        depth += {"(": 1, ")": -1}.get(piece, 0)
+        if piece == ")" and depth == 0:
             is_over = True
-        elif token == "," and depth == 1:
+        elif piece == "," and depth == 1:
             expressions.append("")
-        elif depth > 1 or (depth == 1 and token != "("):
-            expressions[-1] += token
+        elif depth > 1 or (depth == 1 and piece != "("):
+            expressions[-1] += piece
     return tuple(_ORDER.sub("", text).strip() for text in expressions), _WHERE.sub("", rest).strip()

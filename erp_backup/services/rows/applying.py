@@ -9,6 +9,8 @@ from erp_backup.services.rows import changes, checking
 from erp_backup.services.rows.planning import Found
 from erp_backup.services.rows.request import CheckChange, RowsPlan, RowsRequest
 
+_MORE_ROWS = "Nothing was changed. Bring what belongs to them as well (--with-dependants), or choose other rows."
+
 
 def require_applicable(plan: RowsPlan, request: RowsRequest) -> None:
     """Raise RefusedError where rows are in the way of others."""
@@ -40,13 +42,13 @@ def write_rows(
     return require_unbroken(tuple(checking.changes_between(before, after)))
 
 
-def require_unbroken(found: tuple[CheckChange, ...]) -> tuple[CheckChange, ...]:
+def require_unbroken(found: tuple[CheckChange, ...], remedy: str = _MORE_ROWS) -> tuple[CheckChange, ...]:
     """Return what has changed. Raises DifferenceError where a rule that held does not hold any more."""
     worse = [change for change in found if change.is_worse]
     if worse:
         said = "; ".join(f"{change.check}: {change.before} before, {change.after} now" for change in worse)
         raise DifferenceError(
             f"With these rows a model check fails that did not fail before ({said}).",
-            remedy="Nothing was changed. Bring what belongs to them as well (--with-dependants), or choose other rows.",
+            remedy=remedy,
         )
     return found

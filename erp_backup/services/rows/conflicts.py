@@ -1,4 +1,4 @@
-"""What stands in the way of rows that are to come back: the same natural key under another primary key, lost parents."""
+"""What stands in the way of rows that are to come back: a natural key that another row has now, a lost parent."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Noted:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Note the beginning, and the end when it fails. Under the database's lock: whoever else was running is dead."""
+        """Note the beginning, and the end when it fails. Under the database's lock: whoever else ran is dead."""
         self._bury()
         self.history.begin_restore(
             self.name,

@@ -10,6 +10,7 @@ from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError
 from django.db.models import Model, QuerySet
 
 from erp_backup.core.errors import UsageError
+from erp_backup.modelchecks.base import all_rows
 from erp_backup.services.rows.request import RowsRequest
 
 _TRUE = {"true", "1", "yes", "on"}
@@ -26,7 +27,7 @@ def selection_sql(
     """
     if not request.keys and not request.where:
         return None
-    rows: QuerySet[Any] = model._base_manager.using(alias).all().order_by()
+    rows: QuerySet[Any] = all_rows(model, alias).order_by()
     for subject, filters in [*_keys(model, request.keys), *map(_where, request.where)]:
         rows = _filtered(rows, filters, subject)
     names = {field.column: field.attname for field in model._meta.concrete_fields if hasattr(field, "column")}

@@ -8,6 +8,7 @@ from django.db.models import Model
 from django.db.models.signals import post_save
 
 from erp_backup.engines.bridging import listed
+from erp_backup.modelchecks.base import all_rows
 from erp_backup.services.rows.planning import Found
 
 _CHUNK = 500
@@ -41,4 +42,4 @@ def send_signals(keys: Keys, alias: str) -> list[str]:
 def _instances(model: type[Model], keys: list[tuple[object, ...]], alias: str) -> Iterator[Model]:
     for start in range(0, len(keys), _CHUNK):
         chunk = [key for (key,) in keys[start : start + _CHUNK]]
-        yield from model._base_manager.using(alias).filter(pk__in=chunk).order_by("pk")
+        yield from all_rows(model, alias).filter(pk__in=chunk).order_by("pk")
