@@ -22,7 +22,10 @@ from erp_backup.engines.sqlite.sqltext import Writer
 
 _GENERATED = {2, 3}
 _BATCH = 500
-_BROKEN = "SELECT \"table\" AS t, rowid AS r, parent AS p, fkid AS f, count(*) AS n FROM pragma_foreign_key_check({}, 'main') "
+_BROKEN = (
+    'SELECT "table" AS t, rowid AS r, parent AS p, fkid AS f, count(*) AS n '
+    "FROM pragma_foreign_key_check({}, 'main') GROUP BY 1, 2, 3, 4"
+)
 
 
 @contextlib.contextmanager
@@ -179,7 +182,7 @@ class SqliteBridge(Bridge):
     def _broken_in(tables: Sequence[Table]) -> str:
         """Return the query of all rows of these tables that refer to nothing."""
         names = ["'" + table.name.replace("'", "''") + "'" for table in tables]
-        return " UNION ALL ".join(_BROKEN.format(name) + "GROUP BY 1, 2, 3, 4" for name in names)
+        return " UNION ALL ".join(_BROKEN.format(name) for name in names)
 
     def insert(self, table: Table, columns: Sequence[str], select: str) -> int:
         """Insert; SQLite takes any row number."""

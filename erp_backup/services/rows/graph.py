@@ -49,10 +49,13 @@ class Graph:
 def graph_of(database: str) -> Graph:
     """Return the graph of the models that live on that alias with a table that Django made."""
     here = [model for model in apps.get_models(include_auto_created=True) if _is_here(model, database)]
-    relations = {
-        field.remote_field.through._meta.concrete_model for model in here for field in model._meta.local_many_to_many
-    }
+    relations = {_through(field) for model in here for field in model._meta.local_many_to_many}
     return Graph(links=tuple(_links(here)), relations=frozenset(relations))
+
+
+def _through(field: Any) -> type[Model]:
+    through: type[Model] = field.remote_field.through._meta.concrete_model
+    return through
 
 
 def _is_here(model: type[Model], database: str) -> bool:
@@ -92,12 +95,12 @@ def model_called(name: str, database: str) -> type[Model]:
     Raises UsageError where there is none of that name, RefusedError for one that is no table of that database.
     """
     try:
-        model = apps.get_model(name)
+        model: type[Model] = apps.get_model(name)
     except (LookupError, ValueError) as error:
         raise UsageError(
             f"There is no model {name!r}.", remedy="Write app.Model, as in INSTALLED_APPS: 'erp.Item'."
         ) from error
-    concrete = model._meta.concrete_model
+    concrete: type[Model] | None = model._meta.concrete_model
     if concrete is None or not concrete._meta.managed or concrete._meta.swapped:
         raise RefusedError(
             f"{model._meta.label} is not managed by Django (a view, a foreign table, or swapped for another model).",

@@ -17,6 +17,7 @@ from erp_backup.services.rows.applying import require_applicable, write_rows
 from erp_backup.services.rows.graph import model_called
 from erp_backup.services.rows.noting import Noted
 from erp_backup.services.rows.request import CheckChange, RowsPlan, RowsRequest, RowsResult
+from erp_backup.services.rows.selection import require_answerable
 
 Confirm = Callable[[RowsPlan], None]
 
@@ -30,7 +31,7 @@ def recover_rows(environment: Environment, request: RowsRequest, confirm: Confir
     """
     backup = catalog.find(catalog.group(catalog.read_all(environment)), request.backup)
     engine = beside.engine_of(environment, backup)
-    model_called(request.model, backup.manifest.database.alias)
+    require_answerable(model_called(request.model, engine.database.alias), engine.database.alias, request)
     if request.export is not None:
         exporting.require_exportable(request.export)
     _clean_up(environment, engine)

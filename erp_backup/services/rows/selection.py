@@ -41,10 +41,20 @@ def selection_sql(
     return statement, tuple(params)
 
 
+def require_answerable(model: type[Model], alias: str, request: RowsRequest) -> None:
+    """Raise UsageError for what no database could answer, before anything is restored."""
+    selection_sql(model, alias, [field.column for field in _key_fields(model)], request)
+
+
+def _key_fields(model: type[Model]) -> list[Any]:
+    """Return the fields of the primary key: a composite one has several."""
+    return list(getattr(model._meta, "pk_fields", [model._meta.pk]))
+
+
 def _keys(model: type[Model], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     if not keys:
         return []
-    if len(getattr(model._meta, "pk_fields", [model._meta.pk])) > 1:
+    if len(_key_fields(model)) > 1:
         raise UsageError(
             f"The primary key of {model._meta.label} has several columns.", remedy="Choose rows with --where."
         )
