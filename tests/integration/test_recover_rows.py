@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.host import Host, Result
-from tests.support.pg_engine import connect
+from tests.support.pg_engine import connect, eventually
 from tests.support.postgres import Cluster, temporary_database
 from tests.support.zoo import FILL, SETTINGS, write_zoo
 
@@ -85,6 +89,15 @@ class Erp:
     def state(self, *tables: str) -> dict[str, list[str]]:
         """Return the rows of several tables."""
         return {table: self.rows(table) for table in tables}
+
+    def run_file(self, path: Path) -> None:
+        """Run a file of statements as the stock program would."""
+        if self._entry is not None:
+            with connect(self._entry) as connection:
+                connection.execute(path.read_bytes())
+            return
+        with contextlib.closing(sqlite3.connect(self.host.database_file)) as connection:
+            connection.executescript(path.read_text(encoding="utf-8"))
 
     def back_up(self) -> str:
         """Back up and return the identifier."""
@@ -344,3 +357,88 @@ class TestConfirmation:
         assert 1 == len(erp.rows("zoo_visit"))
         erp.recover("zoo.Visit", *APPLY)
         assert before == erp.state(*ZOO)
+
+
+class TestExport:
+    """The missing rows as a file, for the stock program or a spreadsheet."""
+
+    def test_sql__loads_with_the_databases_own_reader_and_brings_everything_back(self, erp: Erp) -> None:
+        """Quotes, bytes, nulls, line ends and reals are the same after the file was run as they were before."""
+        before = erp.state(*ZOO)
+        erp.sql(*DELETE_ZOO[:5])
+        file, table = erp.host.folder / "rows.sql", erp.host.folder / "rows.csv"
+
+        exported = erp.recover("zoo.Animal", "--with-dependants", "--export", str(file))
+        erp.recover("zoo.Animal", "--export", str(table))
+        refused = erp.recover("zoo.Animal", "--export", str(file), code=USAGE)
+
+        assert 0o600 == file.stat().st_mode & 0o777
+        assert sum(exported["missing"].values()) == exported["exported_rows"]
+        assert "exists" in refused["error"]["message"]
+        lines = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
+        assert ["1", "2"] == [line["id"] for line in lines]
+        assert "\\x000102" == lines[0]["photo"][:8]
+        erp.run_file(file)
+        erp.sql("DELETE FROM zoo_log")
+        assert before == erp.state(*ZOO)
+
+
+class TestSignals:
+    """The ERP hears nothing, unless it is asked to."""
+
+    def test_post_save__is_sent_afterwards_when_asked_for(self, erp: Erp) -> None:
+        """Each row that came back is announced once, from the committed state."""
+        before = erp.rows("zoo_visit")
+        heard = erp.host.folder / "heard"
+        heard.unlink(missing_ok=True)  # what the zoo was filled with was announced, too
+        erp.sql("DELETE FROM zoo_visit")
+
+        erp.recover("zoo.Visit", "--pk", "1", *APPLY)
+        assert not heard.exists()
+
+        erp.recover("zoo.Visit", "--with-signals", *APPLY)
+        assert "zoo.Visit 2 True\n" == heard.read_text()
+        assert before == erp.rows("zoo_visit")
+
+
+class TestKills:
+    """All or nothing, and the history says which."""
+
+    def test_killed_while_rows_are_written__all_or_nothing_and_the_next_run_ends_it(self, erp: Erp) -> None:
+        """SIGKILL some milliseconds after writing began; the state is one of the two, and the history agrees."""
+        before = erp.rows("stock_ledger")
+        outcomes = []
+        for milliseconds in range(0, 400, 10) if IS_FULL else (0, 60, 400):
+            erp.sql("DELETE FROM stock_ledger WHERE id % 2 = 0")
+            deleted = erp.rows("stock_ledger")
+            kill_while_writing(erp, milliseconds)
+            found = erp.rows("stock_ledger")
+            (status,) = erp.sql("SELECT status FROM erp_backup_restore ORDER BY id DESC LIMIT 1")[0]
+
+            assert found in (before, deleted)
+            assert {True: "complete", False: "running"}[found == before] == status
+            outcomes.append(status)
+            done = erp.recover("erp.StockLedgerEntry", *APPLY)
+            assert done["applied"] is (found == deleted)
+            assert before == erp.rows("stock_ledger")
+
+        assert "running" in outcomes
+        assert 0 == erp.sql("SELECT count(*) FROM erp_backup_restore WHERE status = 'running'")[0][0]
+
+
+def kill_while_writing(erp: Erp, milliseconds: int) -> None:
+    """Start to bring ledger rows back, and kill the process when it has begun to write."""
+    process = erp.host.popen("recoverrows", erp.backup, "erp.StockLedgerEntry", *APPLY)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("insert rows"):
+            break
+    time.sleep(milliseconds / 1000)
+    process.kill()
+    process.communicate()
+    if erp.kind == "postgresql":
+        # What the server is still doing for a client that is gone ends before anybody looks.
+        assert eventually(lambda: 0 == erp.sql(_BUSY)[0][0])
+
+
+_BUSY = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -12,7 +12,10 @@ SETTINGS = "INSTALLED_APPS = [*INSTALLED_APPS, 'zoo']"
 
 _MODELS = """
     import uuid
+    from pathlib import Path
     from django.db import models
+    from django.db.models.signals import post_save
+    from django.dispatch import receiver
 
 
     class Species(models.Model):
@@ -68,6 +71,12 @@ _MODELS = """
         class Meta:
             managed = False
             db_table = "zoo_report"
+
+
+    @receiver(post_save, sender=Visit)
+    def hear(sender, instance, created, **_):
+        with open(Path(__file__).parents[1] / "heard", "a") as file:
+            file.write(f"{sender._meta.label} {instance.pk} {created}\\n")
 """
 
 # Run through `manage.py shell`: two families of animals, a circle of keys, values that are easily broken.
