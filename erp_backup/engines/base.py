@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,7 @@ from erp_backup.core.figures import Figures, Severity
 from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.process import ProcessRunner
 from erp_backup.core.workspace import Folder
+from erp_backup.engines.bridging import Bridge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +255,19 @@ class Engine(ABC):
     @abstractmethod
     def scratch(self, facts: DatabaseFacts, folder: Folder) -> AbstractContextManager[Scratch]:
         """Create an empty scratch database like that of ``facts``. Raises RefusedError when the server forbids it."""
+
+    @abstractmethod
+    def bridge(
+        self, scratch: Scratch, *, write: bool = True, lock: Sequence[tuple[str, str]] = ()
+    ) -> AbstractContextManager[Bridge]:
+        """Open one session of the live database, in one transaction, that sees the rows of ``scratch`` beside its own.
+
+        Nobody else writes to the tables in ``lock`` (schema or nothing, name) until it ends. Raises UsageError for one
+        that does not exist.
+
+        Committed at the end with ``write``; without it, and after any error, nothing is left of it. Raises RefusedError
+        for what the database forbids, LockedError for what others hold or have changed meanwhile.
+        """
 
     @abstractmethod
     def remove_orphans(self) -> list[str]:

@@ -172,6 +172,14 @@ class History:
             },
         )
 
+    def running_restores(self, database: str, target: str) -> list[str]:
+        """Return the names of restores that are noted as running; none where the history cannot be read."""
+        found = Restore.objects.filter(database=database, target=target, status=RestoreStatus.RUNNING)
+        try:
+            return list(found.values_list("name", flat=True))
+        except (DatabaseError, InterfaceError, ImproperlyConfigured):
+            return []
+
     @_remembered
     def verification(self, row: Verification, findings: Iterable[FindingData]) -> None:
         """Note a verification with its findings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,9 @@ from erp_backup.engines.base import (
     Switched,
     SwitchRequest,
 )
+from erp_backup.engines.bridging import Bridge
 from erp_backup.engines.postgresql import (
+    bridging,
     customformat,
     keeping,
     plainsql,
@@ -168,6 +170,13 @@ class PostgreSQL(Engine):
     def scratch(self, facts: DatabaseFacts, folder: Folder) -> AbstractContextManager[Scratch]:
         """Create an empty database beside the live one."""
         return scratch.open_scratch(self.database, self.tools, facts, folder)
+
+    def bridge(
+        self, scratch: Scratch, *, write: bool = True, lock: Sequence[tuple[str, str]] = ()
+    ) -> AbstractContextManager[Bridge]:
+        """Open a session of the live database and one of the copy."""
+        settings = scratch.process_settings().settings
+        return bridging.open_bridge(self.database, settings, self.tools.lock_timeout, write=write, lock=lock)
 
     def remove_orphans(self) -> list[str]:
         """Drop scratch databases whose process is gone."""

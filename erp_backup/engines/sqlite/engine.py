@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 from types import MappingProxyType
@@ -29,8 +30,9 @@ from erp_backup.engines.base import (
     Switched,
     SwitchRequest,
 )
+from erp_backup.engines.bridging import Bridge
 from erp_backup.engines.orm import temporary_alias
-from erp_backup.engines.sqlite import images, live, preflight
+from erp_backup.engines.sqlite import bridging, images, live, preflight
 from erp_backup.engines.sqlite.connecting import (
     errors_in_words,
     opened,
@@ -177,6 +179,17 @@ class SQLite(Engine):
             stop.set()
             if not folder.is_kept:
                 remove_file(path)
+
+    def bridge(
+        self,
+        scratch: Scratch,
+        *,
+        write: bool = True,
+        lock: Sequence[tuple[str, str]] = (),  # noqa: ARG002 - who writes holds the whole file
+    ) -> AbstractContextManager[Bridge]:
+        """Open the live file with the scratch file attached to it, read-only."""
+        live.require_readable(self.path, self.tools.lock_timeout)
+        return bridging.open_bridge(self.database, self.path, Path(scratch.name), write=write)
 
     def remove_orphans(self) -> list[str]:
         """Return nothing: scratch files are in job folders, and the workspace removes those of dead jobs."""

@@ -47,7 +47,7 @@ def _parts(connection: sqlite3.Connection, kind: str) -> Iterator[Iterable[str]]
     for name, definition in definitions["table"] if kind != "data" else ():
         yield _table(name, definition)
     if kind != "schema":
-        writer = _Writer(encoding)
+        writer = Writer(encoding)
         for table in read_tables(connection):
             yield _rows(connection, table, writer)
         yield _bookkeeping(connection, writer)
@@ -100,7 +100,7 @@ def _terminated(definition: str) -> str:
     return f"{definition}\n;\n" if is_comment else f"{definition};\n"
 
 
-def _rows(connection: sqlite3.Connection, table: Table, writer: _Writer) -> Iterator[str]:
+def _rows(connection: sqlite3.Connection, table: Table, writer: Writer) -> Iterator[str]:
     """Insert a table's rows; row numbers that no column shows are kept too: a search index may refer to them."""
     names = [quoted(name) for name in table.insertable]
     if table.rowid and not table.rowid_column:
@@ -110,7 +110,7 @@ def _rows(connection: sqlite3.Connection, table: Table, writer: _Writer) -> Iter
     return writer.inserts(connection, f"INSERT INTO {quoted(table.name)}({','.join(names)}) VALUES\n", query)
 
 
-def _bookkeeping(connection: sqlite3.Connection, writer: _Writer) -> Iterator[str]:
+def _bookkeeping(connection: sqlite3.Connection, writer: Writer) -> Iterator[str]:
     """Bring back what SQLite keeps for itself: the numbers it gave out, and the statistics that it plans by."""
     if has_table(connection, "sqlite_sequence"):
         yield "DELETE FROM sqlite_sequence;\n"
@@ -122,7 +122,7 @@ def _bookkeeping(connection: sqlite3.Connection, writer: _Writer) -> Iterator[st
         yield from writer.inserts(connection, "INSERT INTO sqlite_stat1(tbl,idx,stat) VALUES\n", query)
 
 
-class _Writer:
+class Writer:
     """Writes rows as SQL. ``encoding`` is the database's own, in which bytes are cast to text."""
 
     def __init__(self, encoding: str) -> None:
