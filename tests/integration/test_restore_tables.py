@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_recover_rows import Erp
+from tests.support.erp import Erp
 from tests.support.host import REPOSITORY, Host
 from tests.support.postgres import Cluster, temporary_database
 

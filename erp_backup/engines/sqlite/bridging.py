@@ -32,7 +32,7 @@ _BROKEN = (
 def open_bridge(database: Database, live: Path, restored: Path, *, write: bool) -> Iterator[SqliteBridge]:
     """Open the live file as the ERP does; commit at the end with ``write``, else, and after any error, leave nothing.
 
-    Who only reads keeps nobody from writing.
+    Who only reads keeps nobody from writing in WAL mode; with a rollback journal, a commit waits for the reader.
     """
     mode = "IMMEDIATE" if write else "DEFERRED"
     options = {**database.settings.get("OPTIONS", {}), "transaction_mode": mode}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from erp_backup.engines.bridging import Bridge, Column, Match, listed, matched, quoted
+from erp_backup.engines.bridging import Bridge, Column, Match, listed, matched, quoted, require_equal_columns
 from erp_backup.services.rows.closure import Closure, Node
 from erp_backup.services.rows.request import SAMPLES, ChangedRows, Difference
 from erp_backup.services.rows.samples import text_of
@@ -22,6 +22,7 @@ class Changed:
 
 def find_changed(closure: Closure, node: Node, keys: str | None) -> Iterator[Changed]:
     """Yield the changed rows of the model asked for, and of its parents in multi-table inheritance."""
+    require_equal_columns(node.live, node.restored)
     bridge, key = closure.bridge, node.live.key
     match = Match(columns=key, relation=keys, others=key) if keys is not None else None
     staged = bridge.stage(node.restored, node.columns, match)

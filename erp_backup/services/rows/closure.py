@@ -56,7 +56,6 @@ class Closure:
         restored = self.bridge.restored_table(live) if live is not None else None
         if live is None or restored is None:
             return None
-        require_equal_columns(live, restored)
         if not live.key:
             raise RefusedError(f"The table {live.label} has no primary key: its rows cannot be told apart.")
         columns = tuple(name for name in restored.names if name in live.names)
@@ -71,6 +70,7 @@ class Closure:
 
     def add(self, node: Node, match: Match | None, reason: str) -> None:
         """Collect the rows that match and are missing; what belongs to them is found by :meth:`spread`."""
+        require_equal_columns(node.live, node.restored)
         bridge, key = self.bridge, node.live.key
         staged = bridge.stage(node.restored, node.columns, match)
         known = self._absent(node, "b", key)
@@ -201,10 +201,10 @@ class Closure:
                         found.append((node, link, keys))
         return found
 
-    def drop(self, node: Node, keys: str) -> int:
+    def drop(self, node: Node, relation: str, keys: str) -> int:
         """Leave rows out after all; return how many."""
         key = node.live.key
         left = f"({listed(key)})" if len(key) > 1 else quoted(key[0])
         return self.bridge.execute(
-            f"DELETE FROM {node.relation} WHERE {left} IN (SELECT {listed(key)} FROM {keys})"  # noqa: S608
+            f"DELETE FROM {relation} WHERE {left} IN (SELECT {listed(key)} FROM {keys})"  # noqa: S608
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from erp_backup.engines.bridging import Bridge, Unique, listed, matched, quoted
 from erp_backup.services.rows.closure import Closure, Node
@@ -10,12 +11,19 @@ from erp_backup.services.rows.request import SAMPLES, Conflict
 from erp_backup.services.rows.samples import text_of
 
 
-def find_conflicts(closure: Closure, overwritten: list[tuple[Node, str]]) -> Iterator[tuple[Node, Conflict, str]]:
-    """Yield each conflict with the relation of the keys of the rows that it is about."""
-    for node in closure.filled:
-        for unique in node.live.uniques:
-            yield from _unique_conflict(closure.bridge, node, node.relation, unique)
-    for node, relation in overwritten:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A conflict, the relation whose rows it is about, and the relation of their keys."""
+
+    node: Node
+    conflict: Conflict
+    relation: str
+    keys: str
+
+
+def find_conflicts(closure: Closure, overwritten: list[tuple[Node, str]]) -> Iterator[Standing]:
+    """Yield each conflict, of rows that are to come back and of rows that are to be overwritten."""
+    for node, relation in [*((node, node.relation) for node in closure.filled), *overwritten]:
         for unique in node.live.uniques:
             yield from _unique_conflict(closure.bridge, node, relation, unique)
     for node, link, keys in closure.dangling():
@@ -26,10 +34,10 @@ def find_conflicts(closure: Closure, overwritten: list[tuple[Node, str]]) -> Ite
             count=closure.bridge.count(keys),
             keys=_first_keys(closure.bridge, keys, node.live.key),
         )
-        yield node, conflict, keys
+        yield Standing(node=node, conflict=conflict, relation=node.relation, keys=keys)
 
 
-def _unique_conflict(bridge: Bridge, node: Node, relation: str, unique: Unique) -> Iterator[tuple[Node, Conflict, str]]:
+def _unique_conflict(bridge: Bridge, node: Node, relation: str, unique: Unique) -> Iterator[Standing]:
     key = node.live.key
     mine = [f"k{number}" for number in range(len(key))]
     theirs = [f"o{number}" for number in range(len(key))]
@@ -53,7 +61,7 @@ def _unique_conflict(bridge: Bridge, node: Node, relation: str, unique: Unique) 
             keys=_first_keys(bridge, found, tuple(mine)),
             others=_first_keys(bridge, found, tuple(theirs), order=tuple(mine)),
         )
-        yield node, conflict, keys
+        yield Standing(node=node, conflict=conflict, relation=relation, keys=keys)
 
 
 def _side(node: Node, relation: str, unique: Unique) -> str:

@@ -65,7 +65,7 @@ class Noted:
 
     def _bury(self) -> None:
         for name in self.history.running_restores(self.database, self.target):
-            self._fail(name, 1, "Its process ended before it was done; the live database is as it was.")
+            self._fail(name, 1, "Its process ended before it was done.")
 
     def complete_in(self, bridge: Bridge) -> None:
         """Note the end inside the bridge's transaction, where the history lives in that database."""

@@ -92,10 +92,11 @@ def _settle_conflicts(found: Found, request: RowsRequest) -> None:
     while True:
         conflicts = list(find_conflicts(found.closure, overwritten))
         known = {(c.model, c.subject) for c in found.conflicts}
-        found.conflicts += [c for _node, c, _keys in conflicts if (c.model, c.subject) not in known]
+        told = [standing.conflict for standing in conflicts]
+        found.conflicts += [c for c in told if (c.model, c.subject) not in known]
         if not request.skip_conflicts or not conflicts:
             return
-        dropped = sum(found.closure.drop(node, keys) for node, _conflict, keys in conflicts)
+        dropped = sum(found.closure.drop(c.node, c.relation, c.keys) for c in conflicts)
         if not dropped:
             return
         found.skipped += dropped
