@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from erp_backup import signals
 from erp_backup.core.errors import RefusedError, UsageError
 from erp_backup.core.units import format_age, format_count, format_duration, format_size
 from erp_backup.engines.base import Replaced
-from erp_backup.management.base import BackupCommand, names_in
+from erp_backup.management.base import BackupCommand, add_foreign_arguments, foreign_rules, names_in
 from erp_backup.management.confirming import require_confirmation
 from erp_backup.management.restored import data_of, lines_of, plan_data
 from erp_backup.management.tables import plain, render, terminal_width
@@ -65,6 +66,7 @@ class Command(BackupCommand):
         parser.add_argument("--dry-run", action="store_true", help="the whole preflight and plan; nothing is changed")
         parser.add_argument("--no-safety-backup", action="store_false", dest="safety_backup", help="take none before")
         parser.add_argument("--no-maintenance", action="store_false", dest="maintenance", help="leave the web open")
+        add_foreign_arguments(parser)
         self._add_theirs(parser)
 
     @staticmethod
@@ -82,6 +84,7 @@ class Command(BackupCommand):
     def work(self, environment: Environment, **options: Any) -> int:
         """List, release, take back, plan or restore."""
         _require_safe(options)
+        environment = replace(environment, foreign=foreign_rules(options))
         alias = _alias(environment, options["database"])
         if options["replaced"]:
             return self._list(environment.engine(alias).list_replaced(), as_json=options["json"])

@@ -19,7 +19,8 @@ def choose(environment: Environment, request: RestoreRequest) -> Found:
     """Return the backup to restore. Raises NoBackupError, UsageError, CorruptError; never guesses.
 
     Without a name: the newest full backup of the database, before the time given, whose last verification did not
-    fail. Safety backups hold states that somebody wanted to be rid of: they are taken by name only.
+    fail. Safety backups hold states that somebody wanted to be rid of, and of imported ones
+    nobody knows what they should hold: both are taken by name only.
     """
     if request.path is not None:
         return from_path(environment, request.path)
@@ -60,6 +61,7 @@ def _fits(backup: Found, request: RestoreRequest) -> bool:
         and manifest.kind == "full"
         and not manifest.schemas
         and not manifest.purpose
+        and not manifest.is_foreign
         and (request.before is None or manifest.taken_at < request.before)
         and (not request.server_name or request.server_name in manifest.id)
     )

@@ -17,7 +17,7 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Engine, Scratch, Switched, SwitchRequest
 from erp_backup.models import RestoreStatus, RestoreTarget
 from erp_backup.services import backup as backups
-from erp_backup.services import leftovers, maintenance, measuring, migrating, verify
+from erp_backup.services import foreign, leftovers, maintenance, measuring, migrating, tables, verify
 from erp_backup.services.drill import Drill
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
@@ -150,6 +150,9 @@ class _Run:
                 f"{first.kind} {first.subject}. {first.message}".rstrip(),
                 remedy="The live database is as it was. 'verifybackup' shows all findings; restore an older backup.",
             )
+        if self._request.target is not RestoreTarget.INTO and result.figures is not None:
+            for problem in foreign.reasons_against_switch(self.plan.backup.manifest, result.figures):
+                raise problem.as_error()
         if result.outcome is not Outcome.PASSED:
             self.problems += [f"Not everything could be compared: {f.subject}: {f.message}" for f in result.findings]
         return result
@@ -211,6 +214,15 @@ class _Run:
         how_to_look = self.engine.keep_as(scratch, self._request.into)
         return self._noted(self._result(verified, how_to_look=how_to_look))
 
+    def tables(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
+        """Replace the rows of some tables."""
+        self.environment.reporter.phase("tables")
+        manifest = self.plan.backup.manifest
+        schemas = self._request.schemas
+        names = (*self._request.tables, *(t.label for t in manifest.figures.tables if t.schema in schemas))
+        done = tables.restore_tables(self.environment, self.engine, scratch, manifest, names)
+        return self._noted(self._result(verified, report=done.report))
+
     def _noted(self, result: RestoreResult) -> RestoreResult:
         now = self.environment.clock.now()
         self.history.finish_restore(
@@ -256,4 +268,5 @@ def _breaks(kind: MeasurementKind, value: str) -> bool:
 _TARGETS = {
     RestoreTarget.SWITCH: _Run.switch,
     RestoreTarget.INTO: _Run.into,
+    RestoreTarget.TABLES: _Run.tables,
 }
