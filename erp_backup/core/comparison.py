@@ -393,7 +393,8 @@ def _compare_rows(expected: Measurement, found: Measurement) -> Iterator[Finding
     before, now = expected.rows or {}, found.rows or {}
     labels = {**found.labels, **expected.labels}
     for key in sorted(before.keys() | now.keys()):
-        if not _same_number(before.get(key, MISSING), now.get(key, MISSING)):
+        is_in_both = key in before and key in now  # a value may be called whatever stands for none
+        if not is_in_both or not _same_number(before[key], now[key]):
             yield Finding(
                 kind="model check",
                 subject=f"{expected.check} [{labels.get(key, key)}]",

@@ -423,6 +423,13 @@ class TestMappings:
             (f.subject, f.expected, f.found) for f in findings
         ]
 
+    def test_key_whose_value_reads_missing__is_missed_when_it_goes(self) -> None:
+        """The word that stands for no value may be a value."""
+        left, right = mapping(None), mapping(None)
+        findings = compare_measurements([replace(left, rows={"1": "missing"})], [replace(right, rows={})])
+
+        assert [Severity.FAILED] == [finding.severity for finding in findings]
+
     def test_missing_and_added_keys__findings(self) -> None:
         """A key on one side only is a difference, labelled or not."""
         findings = compare_measurements([mapping({"1": "10"})], [mapping({"3": "10"})])
