@@ -75,6 +75,7 @@ class Problem:
     remedy: str = ""
     severity: Severity = Severity.FAILED
     error: type[BackupError] = RefusedError  # what it would be raised as
+    waiver: str = ""  # what somebody who takes the risk calls it, with a reason; empty: there is no way around it
 
     def as_error(self) -> BackupError:
         """Return the problem as the error that stops a run."""

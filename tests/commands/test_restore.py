@@ -202,6 +202,59 @@ class TestOtherTargets:
                 erp.cluster.drop_database(name)
 
 
+class TestTables:
+    """Only some of the live database's tables: the runbook's partial restore."""
+
+    def test_users_and_items__are_as_they_were_and_the_next_row_gets_a_free_key(self, erp: Erp) -> None:
+        """Nothing else has changed, and nothing that refers to them is lost."""
+        erp.run(USERS + "from project.erp.models import Item; Item.objects.update(name='gone')")
+        result = erp.restore(erp.backup, "--tables", "users,items", "--json").json()
+
+        assert rows_of(erp.state) == rows_of(erp.content)
+        assert {"users", "items"} == {name.rpartition(".")[2] for name in result["report"]["tables"]}
+        made = "u = U.objects.create(email='next@example.com'); print(u.pk > 5); u.delete()"
+        assert "True" == erp.run(USERS + made).splitlines()[-1]
+        erp.assert_nothing_left()
+
+    def test_rows_that_others_refer_to__refused_with_the_list(self, erp: Erp) -> None:
+        """A user who is newer than the backup has written something since."""
+        before_all = erp.content
+        newer = (
+            USERS
+            + "from django.contrib.admin.models import LogEntry as L; u = U.objects.create(email='newer@example.com'); "
+            "L.objects.create(user=u, object_repr='x', action_flag=1)"
+        )
+        erp.run(newer)
+        before = erp.content
+        result = erp.restore(erp.backup, "--tables", "users", check=False)
+
+        assert 9 == result.returncode, str(result)
+        assert "django_admin_log" in result.stderr
+        assert before == erp.content != before_all
+        erp.run(USERS + "from django.contrib.admin.models import LogEntry as L; L.objects.all().delete(); "
+            "U.objects.filter(email='newer@example.com').delete()")  # fmt: skip
+
+
+class TestSuperuser:
+    """A restore runs what the archive holds, with the rights of who restores."""
+
+    def test_superuser__refused_unless_told_why(self, tmp_path: Path, postgres: Cluster) -> None:
+        """The reason is in the history."""
+        with temporary_database(postgres, owner="postgres") as entry:
+            host = Host(tmp_path / "host", databases={"default": entry})
+            host.migrate()
+            host.manage("dbbackup", "-q")
+
+            refused = host.manage("dbrestore", "--noinput", check=False)
+            assert (9, True) == (refused.returncode, "--as-superuser" in refused.stderr)
+
+            host.manage("dbrestore", "--noinput", "--as-superuser", "there is no other user yet")
+            said = "from erp_backup.models import Event; print(Event.objects.get(kind='risk taken').message)"
+            assert "there is no other user yet" in host.manage("shell", "--no-imports", "-c", said).stdout
+            for kept in host.manage("dbrestore", "--replaced", "--json").json()["replaced"]:
+                postgres.drop_database(kept["name"])
+
+
 class TestAsking:
     """Enter is no."""
 

@@ -157,12 +157,13 @@ class TestServer:
 
         assert problem.error is ServerUnreachableError
 
-    def test_superuser__warned_why(self, pg_engine: PostgreSQL, postgres: Cluster, manifest: Manifest) -> None:
-        """Not stopped, but told what an archive could do with such rights."""
+    def test_superuser__refused_unless_told_why(
+        self, pg_engine: PostgreSQL, postgres: Cluster, manifest: Manifest
+    ) -> None:
+        """An archive could do a lot with such rights."""
         engine = engine_of(postgres.entry(pg_engine.database.name))
 
-        assert [] == said(engine, manifest, FAILED)
-        assert any("is a superuser" in note for note in said(engine, manifest, NOTE))
+        assert any("is a superuser" in text and "--as-superuser" in text for text in said(engine, manifest, FAILED))
 
     def test_everything_at_once__everything_is_said(self, postgres: Cluster, manifest: Manifest) -> None:
         """The list does not end at the first thing: rights, versions, extensions, encoding, the owner."""

@@ -76,8 +76,9 @@ def _rights(connection: Connection) -> Iterator[Problem]:
         yield Problem(
             message=f"{me!r} is a superuser: what an archive holds (a constraint's function, a trigger) would run with "
             "the rights to read files and start programs at the server.",
-            remedy="Restore as the database's ordinary owner, with CREATEDB and pg_signal_backend.",
-            severity=Severity.NOTE,
+            remedy="Restore as the database's ordinary owner, with CREATEDB and pg_signal_backend; or say why it has "
+            "to be so: --as-superuser REASON.",
+            waiver="superuser",
         )
     elif not may_create:
         yield Problem(

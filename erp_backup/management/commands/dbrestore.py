@@ -63,6 +63,9 @@ class Command(BackupCommand):
         where.add_argument("--replaced", action="store_true", help="list the databases that switches have put aside")
         where.add_argument("--release", metavar="NAME", help="delete a replaced database for good")
         parser.add_argument("--migrate", action="store_true", help="migrate the restored state to the code's schema")
+        parser.add_argument(
+            "--as-superuser", metavar="REASON", help="restore as a superuser of the server all the same"
+        )
         parser.add_argument("--dry-run", action="store_true", help="the whole preflight and plan; nothing is changed")
         parser.add_argument("--no-safety-backup", action="store_false", dest="safety_backup", help="take none before")
         parser.add_argument("--no-maintenance", action="store_false", dest="maintenance", help="leave the web open")
@@ -215,6 +218,7 @@ def _request(alias: str, options: dict[str, Any]) -> RestoreRequest:
         tables=names_in(options["tables"]),
         schemas=tuple(options["schema"]),
         migrate=options["migrate"],
+        waivers={"superuser": options["as_superuser"]} if options["as_superuser"] else {},
         safety_backup=options["safety_backup"],
         maintenance=options["maintenance"],
     )

@@ -86,6 +86,8 @@ class _Run:
             self.started_at,
             self.environment.config.host,
         )
+        for risk, reason in request.waivers.items():
+            history.event(self.started_at, "risk taken", self.name, reason, risk=risk)
         try:
             self._safety()
             with self.environment.workspace.folder("restore") as folder:

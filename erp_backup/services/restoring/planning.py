@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from django.db import DatabaseError, InterfaceError
 
@@ -40,9 +41,17 @@ def plan_restore(environment: Environment, engine: Engine, request: RestoreReque
         has_live=has_live,
         age=environment.clock.now() - backup.manifest.taken_at,
         steps=tuple(_steps(request, has_live=has_live)),
-        problems=tuple(problems),
+        problems=tuple(_waived(problem, request) for problem in problems),
         restore_seconds=_last_drill(backup.name),
     )
+
+
+def _waived(problem: Problem, request: RestoreRequest) -> Problem:
+    """A risk that somebody takes, for a reason that is written down, is worth a note."""
+    reason = request.waivers.get(problem.waiver, "") if problem.waiver else ""
+    if not reason:
+        return problem
+    return replace(problem, severity=Severity.NOTE, remedy=f"Taken because: {reason}")
 
 
 def _live(engine: Engine) -> tuple[bool, list[Problem]]:

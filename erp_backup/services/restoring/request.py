@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class RestoreRequest:
     tables: tuple[str, ...] = ()  # with target TABLES
     schemas: tuple[str, ...] = ()  # likewise: all tables of these schemas
     migrate: bool = False
+    waivers: Mapping[str, str] = field(default_factory=dict)  # risks that are taken, each with its reason
     safety_backup: bool = True
     maintenance: bool = True  # the web answers 503 from just before the switch until it is checked
 
