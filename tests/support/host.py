@@ -15,6 +15,10 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
+from tests.support import prepared
+
+# Settings after which the demo's tables are not the usual ones.
+_OWN_TABLES = ("INSTALLED_APPS", "AUTH_USER_MODEL", "DATABASES", "ROUTERS", "USE_TZ", "TIME_ZONE")
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 180
 
@@ -81,10 +85,13 @@ class Host:
         self.database_file = folder / "app.db"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "home").mkdir(exist_ok=True)
+        self._templates: prepared.Templates | None = None
         self.database_url = database_url or f"sqlite:///{self.database_file}"
         if project is None:
             project = self._demo(databases, extra_settings)
+            self._templates = self._prepared(database_url, databases, extra_settings)
         self._project = project
+        self._has_only = ""  # what the database holds, as long as nothing else was done to it
         self._started: list[subprocess.Popen[str]] = []
 
     @property
@@ -133,6 +140,7 @@ class Host:
         self, *args: str, env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
     ) -> subprocess.Popen[str]:
         """Start `manage.py ARGS` and return the process, leader of a process group, with its output in pipes."""
+        self._has_only = ""
         process = subprocess.Popen(
             [sys.executable, "manage.py", *args],
             cwd=self._project.root,
@@ -147,13 +155,26 @@ class Host:
         return process
 
     def migrate(self) -> None:
-        """Create the tables."""
-        self.manage("migrate", "--verbosity=0")
+        """Create the tables: by the command once, by a copy of what that has made for further hosts."""
+        templates = self._templates if self._templates is not None and self._templates.is_ordinary else None
+        if templates is None or not templates.bring("migrated"):
+            self.manage("migrate", "--verbosity=0")
+            if templates is not None:
+                templates.keep("migrated")
+        self._has_only = "migrated" if templates is not None else ""
 
     def seed(self, *, users: int = 5, items: int = 20, transactions: int = 100) -> None:
-        """Fill the demo ERP's tables."""
+        """Fill the demo ERP's tables, in the same way."""
         counts = {"users": users, "items": items, "transactions": transactions}
+        templates = self._templates if self._has_only == "migrated" else None
+        name = f"seeded_{users}_{items}_{transactions}"
+        if templates is not None and templates.bring(name):
+            prepared.bring_folder(name, self.folder / "media")
+            return
         self.manage("seed_demo", "--verbosity=0", *(f"--{name}={count}" for name, count in counts.items()))
+        if templates is not None:
+            templates.keep(name)
+            prepared.keep_folder(name, self.folder / "media")
 
     def close(self) -> None:
         """End, with their groups, the processes that a test left running, and close all pipes."""
@@ -166,6 +187,20 @@ class Host:
     def _kill(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+    def _prepared(
+        self, database_url: str | None, databases: Mapping[str, Mapping[str, Any]] | None, extra_settings: str
+    ) -> prepared.Templates | None:
+        """Where this host has the demo's tables and no others, in one ordinary database."""
+        if database_url is not None or any(word in extra_settings for word in _OWN_TABLES):
+            return None
+        if databases is None:
+            return prepared.SqliteTemplates(self.database_file)
+        (entry, *others) = databases.values()
+        is_plain = set(entry) == {"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT"}
+        if others or not is_plain or entry["USER"] != "erp_owner":
+            return None
+        return prepared.PostgresTemplates(entry)
 
     def _demo(self, databases: Mapping[str, Mapping[str, Any]] | None, extra_settings: str) -> _Project:
         if databases is None and not extra_settings:
