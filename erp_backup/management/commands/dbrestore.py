@@ -24,6 +24,7 @@ from erp_backup.management.confirming import require_confirmation
 from erp_backup.management.restored import data_of, lines_of, lines_of_plan, lines_of_replaced, plan_data
 from erp_backup.management.tables import plain, terminal_width
 from erp_backup.models import RestoreTarget
+from erp_backup.services import compat
 from erp_backup.services.environment import Environment
 from erp_backup.services.restoring import flow, rollback
 from erp_backup.services.restoring.planning import plan_restore
@@ -104,7 +105,7 @@ class Command(BackupCommand):
 
     def _show(self, result: RestoreResult, environment: Environment, options: dict[str, Any]) -> int:
         environment.reporter.finish("partial" if result.problems else "done")
-        signals.backup_restored.send(sender=type(self), result=result)
+        compat.send(environment, signals.backup_restored, sender=type(self), result=result)
         if options["json"]:
             self.print_json(data_of(result))
         elif not options["quiet"]:

@@ -17,7 +17,7 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Engine, Problem, Scratch, Switched, SwitchRequest
 from erp_backup.models import RestoreStatus, RestoreTarget
 from erp_backup.services import backup as backups
-from erp_backup.services import foreign, leftovers, maintenance, measuring, migrating, tables, verify
+from erp_backup.services import compat, foreign, leftovers, maintenance, measuring, migrating, tables, verify
 from erp_backup.services.drill import Drill
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
@@ -48,7 +48,13 @@ def restore(environment: Environment, request: RestoreRequest, *, expected: str 
                 remedy="Nothing was done. Look at it, and run this again.",
             )
         plan.require_possible()
-        return _Run(environment=environment, engine=engine, plan=plan, history=history).carry_out()
+        changes_live = request.target in CHANGES_LIVE
+        if changes_live:
+            compat.send_before_restore(environment, plan)
+        result = _Run(environment=environment, engine=engine, plan=plan, history=history).carry_out()
+    if changes_live:
+        compat.send_after_restore(environment, plan)
+    return result
 
 
 @dataclass(slots=True, kw_only=True)
