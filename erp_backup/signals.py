@@ -1,6 +1,6 @@
 """Signals, for those who want to know: sent by the services, whoever started them.
 
-django-dbbackup's own ``pre_backup`` and ``post_backup`` are sent as well (see the ``dbbackup`` command).
+django-dbbackup's own ``pre_backup``, ``post_backup``, ``pre_restore`` and ``post_restore`` are sent as well.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ def require_confirmation(command: BaseCommand, database: str, *, interactive: bo
         raise RefusedError(
             "There is nobody to ask: no terminal.", remedy="Nothing was done. Add --noinput where that is meant."
         )
-    command.stdout.write(f"To go on, type the name of the database, {plain(name)}: ", ending="")
-    command.stdout.flush()
+    # Not to standard output: that may be a file, or one JSON document.
+    command.stderr.write(f"To go on, type the name of the database, {plain(name)}: ", style_func=str, ending="")
+    command.stderr.flush()
     if sys.stdin.readline().rstrip("\n") != name:
         raise RefusedError("Not confirmed.", remedy="Nothing was done.")

@@ -91,8 +91,6 @@ class Drill:
 
     def run(self, folder: Folder) -> None:
         """Go up to the level asked for; the first level that cannot be completed ends it."""
-        if self._manifest.is_foreign:
-            self.findings.append(foreign.not_compared(self._manifest))
         self.read_copies()
         if self._asks("readable"):
             engine = self._engine()
@@ -118,6 +116,8 @@ class Drill:
 
     def read_copies(self) -> None:
         """Read every copy to its end; go on with the first good one."""
+        if self._manifest.is_foreign:
+            self.findings.append(foreign.not_compared(self._manifest))
         good: list[Entry] = []
         errors: list[BackupError] = []
         for copy in self.backup.copies:

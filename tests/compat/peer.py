@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand
 
 from erp_backup.connectors import FORMATS
 
-COMMANDS = ("dbbackup", "listbackups")
+COMMANDS = ("dbbackup", "dbrestore", "listbackups")
 _INTERNAL = {"MUTABLE_ATTRIBUTES", "SETTINGS"}  # attributes of its connectors that nobody sets
 
 
@@ -42,7 +42,7 @@ def parser_of(package: str, command: str) -> ArgumentParser:
 
 
 def options() -> list[Option]:
-    """Return every option that its two commands declare."""
+    """Return every option that its commands declare."""
     return [
         Option(command=command, flags=tuple(flags), declared=declared)
         for command in COMMANDS

@@ -1,4 +1,4 @@
-"""Every option of django-dbbackup's two commands is taken by ours, and means what it says."""
+"""Every option of django-dbbackup's commands is taken by ours, and means what it says or is refused in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.compat import peer
+from tests.compat import peer, test_restore_options
 from tests.compat.conftest import MakeProject
 from tests.support.host import Host
 
@@ -30,6 +30,20 @@ MEANINGS = {
         "--output-path": "TestOutputPath",
         "--exclude-tables": "test_exclude_tables__their_rows_stay_out",
         "--schema": "test_schema__only_those_named",
+    },
+    "dbrestore": {
+        "--noinput": "test_restore_noinput__asks_nobody",
+        "--quiet": "test_restore_quiet__says_nothing",
+        "--database": "TestRestoreDatabase",
+        "--input-filename": "test_restore_input_filename__that_one",
+        "--input-path": "TestRestoreInputPath",
+        "--servername": "test_restore_servername__only_those_with_it",
+        "--decrypt": "test_restore_decrypt__the_key_is_in_the_settings",
+        "--passphrase": "test_restore_passphrase__refused_and_not_repeated",
+        "--uncompress": "test_restore_uncompress__done_whenever_it_is_needed",
+        "--schema": "TestRestoreSchema",
+        "--no-drop": "test_restore_no_drop__nothing_ever_is",
+        "--pg-options": "test_restore_pg_options__harmless_or_refused",
     },
     "listbackups": {
         "--noinput": "test_noinput__asks_nothing",
@@ -71,7 +85,9 @@ class TestAccepted:
         declared = {command: {o.flags[-1] for o in OPTIONS if o.command == command} for command in peer.COMMANDS}
 
         assert {command: set(tests) for command, tests in MEANINGS.items()} == declared
-        assert {test for tests in MEANINGS.values() for test in tests.values()} <= set(globals())
+        assert {test for tests in MEANINGS.values() for test in tests.values()} <= set(globals()) | set(
+            vars(test_restore_options)
+        )
 
     @pytest.mark.parametrize("option", OPTIONS, ids=str)
     def test_option__is_understood_as_there(self, option: peer.Option) -> None:
@@ -93,6 +109,9 @@ class TestAccepted:
             action.dest for option in OPTIONS for action in theirs._actions if action.option_strings[-1] in option.flags
         }
         given = {name: theirs.get_default(name) for name in sorted(names)}
+        if command == "dbrestore":
+            backed_up(host)
+            given["interactive"] = False  # nobody is there to be asked
         code = f"from django.core.management import call_command; call_command({command!r}, **{given!r})"
 
         assert 0 == host.manage("shell", "--no-imports", "-c", code).returncode

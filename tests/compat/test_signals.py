@@ -16,7 +16,8 @@ from tests.support.host import Host
 RECEIVERS = """
     import json
     from dbbackup.management.commands.dbbackup import Command
-    from dbbackup.signals import post_backup, pre_backup
+    from dbbackup.management.commands.dbrestore import Command as RestoreCommand
+    from dbbackup.signals import post_backup, post_restore, pre_backup, pre_restore
     from django.apps import AppConfig
     from django.conf import settings
 
@@ -38,6 +39,23 @@ RECEIVERS = """
             server=servername, filename=filename, size=size, storage=storage.name, more=sorted(kwargs),
         )
 
+    def restoring(sender, database, database_name, filename, servername, storage, **kwargs):
+        note(
+            signal="pre_restore", sender=sender.__module__, name=str(database["NAME"]), alias=database_name,
+            server=servername, filename=filename, size=len(storage.read_file(filename).read()), more=sorted(kwargs),
+        )
+
+    def restored(sender, database, database_name, filename, servername, storage, connector, **kwargs):
+        with storage.read_file(filename) as file:
+            size = len(file.read())
+        note(
+            signal="post_restore", sender=sender.__module__, name=str(database["NAME"]), alias=database_name,
+            server=servername, filename=filename, size=size, connector=type(connector).__name__, more=sorted(kwargs),
+        )
+
+    def own_restored(sender, result, **kwargs):
+        note(signal="restored", backup=result.backup, target=str(result.target))
+
     def own(sender, result, **kwargs):
         note(signal="taken", filename=result.manifest.archive.name)
 
@@ -56,8 +74,14 @@ RECEIVERS = """
                 pre_backup.connect(raises)
                 post_backup.connect(raises)
                 signals.backup_taken.connect(raises)
+                pre_restore.connect(raises)
+                post_restore.connect(raises)
+                signals.backup_restored.connect(raises)
             pre_backup.connect(begun)
             post_backup.connect(done, sender=Command)
+            pre_restore.connect(restoring, sender=RestoreCommand)
+            post_restore.connect(restored, sender=RestoreCommand)
+            signals.backup_restored.connect(own_restored)
             signals.backup_taken.connect(own)
             signals.backup_failed.connect(own_failed)
 """
@@ -105,6 +129,51 @@ def test_receivers__get_their_arguments(project: MakeProject, notes: Path) -> No
         },
         {"signal": "taken", "filename": name},
     ] == read(notes)
+
+
+def test_receivers_of_restores__get_their_arguments(project: MakeProject, notes: Path) -> None:
+    """Before the live database changes and after it has; the archive can be read through the storage."""
+    host = with_receivers(project, notes)
+    archive = host.manage("dbbackup", "--json", "-s", "web-1").json()["backups"][0]["archive"]
+    notes.unlink()
+    done = host.manage("dbrestore", "--json", "--noinput", "-s", "web-1", "--no-safety-backup").json()
+
+    common = {
+        "sender": "dbbackup.management.commands.dbrestore",
+        "name": str(host.folder / "app.db"),
+        "alias": "default",
+        "server": "web-1",
+        "filename": archive["name"],
+        "size": archive["size"],
+        "more": ["signal"],
+    }
+    assert [
+        {**common, "signal": "pre_restore"},
+        {**common, "signal": "post_restore", "connector": "SqliteBackupConnector"},
+        {"signal": "restored", "backup": done["backup"], "target": "switch"},
+    ] == read(notes)
+
+
+def test_restore_beside__theirs_are_not_sent(project: MakeProject, notes: Path) -> None:
+    """The live database is as it was: they know of nothing else."""
+    host = with_receivers(project, notes)
+    host.manage("dbbackup", "-q")
+    notes.unlink()
+    host.manage("dbrestore", "-q", "--noinput", "--into", "beside.db")
+
+    assert ["restored"] == [note["signal"] for note in read(notes)]
+
+
+def test_receiver_of_restores_that_raises__costs_nothing(project: MakeProject, notes: Path) -> None:
+    """The state is restored, the exit code 0, and each is warned of."""
+    host = with_receivers(project, notes, raises=True)
+    host.manage("dbbackup", "-q")
+    notes.unlink()
+    result = host.manage("dbrestore", "-q", "--noinput", "--no-safety-backup")
+
+    assert ["pre_restore", "post_restore", "restored"] == [note["signal"] for note in read(notes)]
+    assert 3 == result.stderr.count("shop.apps.raises, failed: LookupError.")
+    assert "canary" not in result.stderr.replace("LookupError: canary", "")
 
 
 def test_folder_of_a_storage__filename_leads_there(project: MakeProject, notes: Path) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from erp_backup import signals
 from erp_backup.core.errors import RefusedError, UsageError
-from erp_backup.core.units import format_age, format_count, format_duration, format_size
 from erp_backup.engines.base import Replaced
 from erp_backup.management.base import BackupCommand, add_foreign_arguments, foreign_rules, names_in
 from erp_backup.management.confirming import require_confirmation
-from erp_backup.management.restored import data_of, lines_of, plan_data
-from erp_backup.management.tables import plain, render, terminal_width
+from erp_backup.management.restored import data_of, lines_of, lines_of_plan, lines_of_replaced, plan_data
+from erp_backup.management.tables import plain, terminal_width
 from erp_backup.models import RestoreTarget
+from erp_backup.services import compat
 from erp_backup.services.environment import Environment
 from erp_backup.services.restoring import flow, rollback
 from erp_backup.services.restoring.planning import plan_restore
@@ -99,20 +100,19 @@ class Command(BackupCommand):
         plan = plan_restore(environment, environment.engine(alias), request)
         if options["dry_run"]:
             return self._show_plan(plan, options)
-        if not options["json"] and not options["quiet"]:
-            self._print_plan(plan)
+        if not options["json"] and (options["interactive"] or not options["quiet"]):  # who is asked sees for what
+            self._write(lines_of_plan(plan, width=terminal_width()))
         plan.require_possible()
         require_confirmation(self, environment.engine(alias).database.name, interactive=options["interactive"])
         return self._show(flow.restore(environment, request, expected=plan.backup.name), environment, options)
 
     def _show(self, result: RestoreResult, environment: Environment, options: dict[str, Any]) -> int:
         environment.reporter.finish("partial" if result.problems else "done")
-        signals.backup_restored.send(sender=type(self), result=result)
+        compat.send(environment, signals.backup_restored, sender=type(self), result=result)
         if options["json"]:
             self.print_json(data_of(result))
         elif not options["quiet"]:
-            for line in lines_of(result):
-                self.stdout.write(line)
+            self._write(lines_of(result, width=terminal_width()))
         for problem in result.problems:
             self.stderr.write(plain(problem))
         return result.exit_code
@@ -120,9 +120,9 @@ class Command(BackupCommand):
     def _roll_back(self, environment: Environment, alias: str, options: dict[str, Any]) -> int:
         engine = environment.engine(alias)
         replaced = rollback.find_replaced(engine, options["rollback"])
-        if not options["json"]:
-            at = f"{replaced.replaced_at:%Y-%m-%d %H:%M:%S} UTC"
-            self.stdout.write(f"Takes {plain(replaced.name)} back, which was replaced at {at}. What is live is kept.")
+        at = f"{replaced.replaced_at:%Y-%m-%d %H:%M:%S} UTC"
+        done = f"Takes {replaced.name} back, which was replaced at {at}. What is live now is kept in its turn."
+        self._announce(done, {"rollback": replaced}, options)
         if options["dry_run"]:
             return 0
         require_confirmation(self, engine.database.name, interactive=options["interactive"])
@@ -130,59 +130,48 @@ class Command(BackupCommand):
 
     def _release(self, environment: Environment, alias: str, options: dict[str, Any]) -> int:
         replaced = rollback.find_replaced(environment.engine(alias), options["release"])
+        self._announce(f"Deletes {replaced.name} for good.", {"release": replaced}, options)
         if options["dry_run"]:
-            self.stdout.write(f"Would delete {plain(replaced.name)} for good.")
             return 0
         require_confirmation(self, replaced.name, interactive=options["interactive"])
         rollback.release(environment, alias, replaced.name)
-        self.stdout.write(f"Released {plain(replaced.name)}.")
+        if options["json"]:
+            self.print_json({"released": replaced})
+        elif not options["quiet"]:
+            self.stdout.write(plain(f"Released {replaced.name}."))
         return 0
+
+    def _announce(self, text: str, data: dict[str, object], options: dict[str, Any]) -> None:
+        """Say what is going to be done to a replaced database; as JSON only where it is all that is said."""
+        if options["json"]:
+            if options["dry_run"]:
+                self.print_json(data)
+        elif options["interactive"] or not options["quiet"]:
+            self.stdout.write(plain(text))
+            if options["dry_run"]:
+                self.stdout.write("Nothing was changed.")
 
     def _list(self, kept: list[Replaced], *, as_json: bool) -> int:
         if as_json:
             self.print_json({"replaced": kept})
-            return 0
-        rows = [(r.name, f"{r.replaced_at:%Y-%m-%d %H:%M:%S}", r.restore, format_size(r.size)) for r in kept]
-        lines = render(
-            ("Name", "Replaced (UTC)", "By", "Size"),
-            rows,
-            right=frozenset({3}),
-            whole=frozenset({0, 2}),
-            width=terminal_width(),
-        )
-        for line in lines if rows else ["No database was replaced, or none is kept."]:
-            self.stdout.write(line)
+        elif kept:
+            self._write(lines_of_replaced(kept, width=terminal_width()))
+        else:
+            self.stdout.write("No database was replaced, or none is kept.")
         return 0
 
     def _show_plan(self, plan: RestorePlan, options: dict[str, Any]) -> int:
         if options["json"]:
             self.print_json(plan_data(plan))
         else:
-            self._print_plan(plan)
-            self.stdout.write(
-                "Nothing was changed." if plan.is_possible else "It is not possible; nothing was changed."
-            )
+            self._write(lines_of_plan(plan, width=terminal_width()))
+            self._write(["Nothing was changed." if plan.is_possible else "It is not possible; nothing was changed."])
         failed = [problem for problem in plan.problems if problem.severity == "failed"]
         return failed[0].error.exit_code if failed else 0
 
-    def _print_plan(self, plan: RestorePlan) -> None:
-        manifest = plan.backup.manifest
-        tables = manifest.figures.tables
-        age = format_age(plan.age)
-        self.stdout.write(f"{plan.backup.name}")
-        self.stdout.write(f"  state of   {manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, {age}")
-        self.stdout.write(
-            f"  holds      {format_count(len(tables))} tables, {format_count(sum(t.rows for t in tables))} rows, "
-            f"{format_size(manifest.archive.size)}"
-        )
-        if plan.restore_seconds is not None:
-            drilled = format_duration(timedelta(seconds=plan.restore_seconds))
-            self.stdout.write(f"  takes      {drilled} to restore, as its last drill measured")
-        for number, step in enumerate(plan.steps, 1):
-            self.stdout.write(f"  {number}. {step}")
-        for problem in plan.problems:
-            mark = {"failed": "IN THE WAY", "note": "note"}.get(str(problem.severity), str(problem.severity))
-            self.stdout.write(plain(f"  {mark}: {problem.message} {problem.remedy}".rstrip()))
+    def _write(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.stdout.write(line)
 
 
 def _alias(environment: Environment, given: str | None) -> str:

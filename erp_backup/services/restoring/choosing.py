@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from erp_backup.core.errors import BackupError, MissingError, NoBackupError, RefusedError
-from erp_backup.core.names import MANIFEST_SUFFIX, manifest_name
+from erp_backup.core.names import MANIFEST_SUFFIX, manifest_name, slug
 from erp_backup.core.retention import Proof
 from erp_backup.locations.base import Location
 from erp_backup.services import catalog
@@ -63,7 +63,7 @@ def _fits(backup: Found, request: RestoreRequest) -> bool:
         and not manifest.purpose
         and not manifest.is_foreign
         and (request.before is None or manifest.taken_at < request.before)
-        and (not request.server_name or request.server_name in manifest.id)
+        and (not request.server_name or slug(request.server_name) in manifest.id)
     )
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 
 from erp_backup.core import jsondata
 from erp_backup.core.errors import BackupError, CorruptError, DatabaseError, DifferenceError, ProgramError, RefusedError
-from erp_backup.core.figures import MeasurementKind, Outcome
+from erp_backup.core.figures import Figures, MeasurementKind, Outcome, Severity
 from erp_backup.core.names import new_identifier
 from erp_backup.core.workspace import Folder
-from erp_backup.engines.base import Engine, Scratch, Switched, SwitchRequest
+from erp_backup.engines.base import Engine, Problem, Scratch, Switched, SwitchRequest
 from erp_backup.models import RestoreStatus, RestoreTarget
 from erp_backup.services import backup as backups
-from erp_backup.services import foreign, leftovers, maintenance, measuring, migrating, tables, verify
+from erp_backup.services import compat, foreign, leftovers, maintenance, measuring, migrating, tables, verify
 from erp_backup.services.drill import Drill
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
 from erp_backup.services.restoring import aftermath as following
-from erp_backup.services.restoring.planning import CHANGES_LIVE, plan_restore
+from erp_backup.services.restoring.planning import CHANGES_LIVE, plan_restore, schema_problems
 from erp_backup.services.restoring.recovering import recover
 from erp_backup.services.restoring.request import RestorePlan, RestoreRequest, RestoreResult
 from erp_backup.services.verification import VerificationResult, VerifyRequest
@@ -40,6 +40,7 @@ def restore(environment: Environment, request: RestoreRequest, *, expected: str 
     with engine.lock(holder, environment.config.state_dir):
         recover(environment, engine, history, request.database)
         leftovers.clean_up(environment, engine, history)
+        environment.reporter.phase("preflight")
         plan = plan_restore(environment, engine, request)
         if expected and plan.backup.name != expected:
             raise RefusedError(
@@ -47,7 +48,13 @@ def restore(environment: Environment, request: RestoreRequest, *, expected: str 
                 remedy="Nothing was done. Look at it, and run this again.",
             )
         plan.require_possible()
-        return _Run(environment=environment, engine=engine, plan=plan, history=history).carry_out()
+        changes_live = request.target in CHANGES_LIVE
+        if changes_live:
+            compat.send_before_restore(environment, plan)
+        result = _Run(environment=environment, engine=engine, plan=plan, history=history).carry_out()
+    if changes_live:
+        compat.send_after_restore(environment, plan)
+    return result
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,11 +160,24 @@ class _Run:
                 remedy="The live database is as it was. 'verifybackup' shows all findings; restore an older backup.",
             )
         if self._request.target is not RestoreTarget.INTO and result.figures is not None:
-            for problem in foreign.reasons_against_switch(self.plan.backup.manifest, result.figures):
+            for problem in self._reasons_against(result.figures):
                 raise problem.as_error()
         if result.outcome is not Outcome.PASSED:
-            self.problems += [f"Not everything could be compared: {f.subject}: {f.message}" for f in result.findings]
+            self.problems += [
+                f"Not everything could be compared: {f.subject}: {f.message}"
+                for f in result.findings
+                if f.severity == "unverified"
+            ]
         return result
+
+    def _reasons_against(self, found: Figures) -> Iterator[Problem]:
+        """What only the restored copy tells of an archive that was not made here."""
+        manifest = self.plan.backup.manifest
+        if not manifest.is_foreign:
+            return
+        yield from foreign.reasons_against_switch(manifest, found)
+        problems = schema_problems(self._request, found.migrations)
+        yield from (problem for problem in problems if problem.severity is Severity.FAILED)
 
     def _migrate(self, scratch: Scratch) -> None:
         """Migrate the copy, then let every model check measure it: none may fail, and every invariant must hold."""

@@ -7,13 +7,21 @@ from dataclasses import replace
 
 from django.db import DatabaseError, InterfaceError
 
-from erp_backup.core.errors import BackupError, InterruptedBySignal, KeyUnavailableError, NoSpaceError, VersionError
+from erp_backup.core.errors import (
+    BackupError,
+    InterruptedBySignal,
+    KeyUnavailableError,
+    NoSpaceError,
+    UsageError,
+    VersionError,
+)
 from erp_backup.core.figures import Severity
+from erp_backup.core.manifest import Manifest
 from erp_backup.core.spaces import require_space
 from erp_backup.engines.base import Engine, Problem
 from erp_backup.modelchecks.declared import checks_for
 from erp_backup.models import Outcome, RestoreTarget, Verification
-from erp_backup.services import migrating
+from erp_backup.services import foreign, migrating
 from erp_backup.services.catalog import Found
 from erp_backup.services.environment import Environment
 from erp_backup.services.restoring import choosing
@@ -30,7 +38,6 @@ def plan_restore(environment: Environment, engine: Engine, request: RestoreReque
     Raises NoBackupError, UsageError, RefusedError and their kin where the question itself has no answer.
     """
     require_consistent(request)
-    environment.reporter.phase("preflight")
     backup = choosing.choose(environment, request)
     has_live, live_problems = _live(engine)
     problems = [*live_problems, *_problems(environment, engine, request, backup)]
@@ -40,7 +47,7 @@ def plan_restore(environment: Environment, engine: Engine, request: RestoreReque
         database_name=engine.database.name,
         has_live=has_live,
         age=environment.clock.now() - backup.manifest.taken_at,
-        steps=tuple(_steps(request, has_live=has_live)),
+        steps=tuple(_steps(request, has_live=has_live, is_foreign=backup.manifest.is_foreign)),
         problems=tuple(_waived(problem, request) for problem in problems),
         restore_seconds=_last_drill(backup.name),
     )
@@ -86,7 +93,11 @@ def _problems(environment: Environment, engine: Engine, request: RestoreRequest,
     yield from _found(
         lambda: require_space(environment.config.state_dir, manifest.archive.uncompressed_size), NoSpaceError
     )
-    yield from _migrations(request, backup)
+    if manifest.is_foreign:
+        yield from _foreign(request, manifest)
+    else:
+        yield from _tables(request, manifest)
+    yield from schema_problems(request, manifest.figures.migrations)
     yield from _model_checks(environment, backup)
     yield from engine.restore_preflight(manifest, switch=request.target is RestoreTarget.SWITCH)
 
@@ -99,9 +110,38 @@ def _found(step: Callable[[], object], *kinds: type[BackupError]) -> Iterator[Pr
         yield Problem(message=error.message, remedy=error.remedy, error=type(error))
 
 
-def _migrations(request: RestoreRequest, backup: Found) -> Iterator[Problem]:
+def _foreign(request: RestoreRequest, manifest: Manifest) -> Iterator[Problem]:
+    """What is known before of an archive that was not made here; the restored copy tells the rest."""
+    yield Problem(
+        message="It was not made here: nobody measured its source, nothing says what it should hold.",
+        remedy=f"Look at it first: manage.py verifybackup {manifest.id}",
+        severity=Severity.NOTE,
+    )
+    if request.target is not RestoreTarget.INTO:
+        yield from foreign.reasons_against_switch(manifest, manifest.figures)
+
+
+def _tables(request: RestoreRequest, manifest: Manifest) -> Iterator[Problem]:
+    """Tables and schemas that were asked for and are not in the backup."""
+    tables = manifest.figures.tables
+    known = {table.name for table in tables} | {table.label for table in tables}
+    for kind, asked, there in (
+        ("table", request.tables, known),
+        ("schema", request.schemas, {table.schema for table in tables}),
+    ):
+        missing = [name for name in asked if name not in there]
+        if missing:
+            yield Problem(
+                message=f"{manifest.id} has no {kind} {_listed(missing)}.",
+                remedy="Name them as the database does, or choose a backup that has them.",
+                error=UsageError,
+            )
+
+
+def schema_problems(request: RestoreRequest, migrations: Sequence[str]) -> Iterator[Problem]:
+    """Yield what a state with these ``migrations`` lacks, or has too many, for the code."""
     try:
-        compared = migrating.compare(backup.manifest.figures.migrations)
+        compared = migrating.compare(migrations)
     except VersionError as error:
         yield Problem(message=error.message, remedy=error.remedy, error=VersionError)
         return
@@ -145,10 +185,11 @@ def _model_checks(environment: Environment, backup: Found) -> Iterator[Problem]:
         )
 
 
-def _steps(request: RestoreRequest, *, has_live: bool) -> Iterator[str]:
+def _steps(request: RestoreRequest, *, has_live: bool, is_foreign: bool) -> Iterator[str]:
     if request.target in CHANGES_LIVE and has_live:
         yield "back up the live database as it is now" if request.safety_backup else "NO safety backup is taken"
-    yield "restore beside the live database and compare everything with the manifest"
+    beside = "ask its model checks" if is_foreign else "compare everything with the manifest"
+    yield f"restore beside the live database and {beside}"
     if request.migrate:
         yield "migrate the restored database and run the model checks"
     yield from _LAST_STEPS[request.target](request, has_live)

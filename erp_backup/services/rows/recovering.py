@@ -114,7 +114,7 @@ class _Recovery:
         if not self.request.safety_backup:
             return ""
         self.environment.reporter.phase("safety backup")
-        request = backups.BackupRequest(database=self._database, server_name="safety")
+        request = backups.BackupRequest(database=self._database, server_name="safety", purpose="safety")
         made = backups.back_up_locked(self.environment, self.engine, request)
         problems += made.problems
         return made.manifest.id
