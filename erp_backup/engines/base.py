@@ -200,6 +200,14 @@ class Scratch(ABC):
     def writable_process_settings(self) -> ProcessDatabase:
         """Return how another process writes this copy, durably, as a Django database: for migrations."""
 
+    def restore_privileges(self, path: Path, manifest: Manifest) -> tuple[str, ...]:  # noqa: ARG002 - not of all
+        """Let in whom the source let in, for a copy that people will work with: from the dump that was loaded.
+
+        Never for archives that were not made here. Returns what could not be done, in words. By default there are no
+        owners and rights of roles in a database.
+        """
+        return ()
+
     @abstractmethod
     def how_to_look(self) -> str:
         """Return the command that opens this copy, without a password in it."""

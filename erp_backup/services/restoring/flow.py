@@ -123,9 +123,11 @@ class _Run:
         dump = drill.decode(self.engine, folder)
         with self.engine.scratch(self.plan.backup.manifest.database, folder) as scratch:
             verified = self._verified(drill, scratch, dump)
-            dump.unlink(missing_ok=True)
             if self._request.migrate:
                 self._migrate(scratch)
+            if self._request.target in _KEEPS_COPY:
+                self.notes += scratch.restore_privileges(dump, self.plan.backup.manifest)
+            dump.unlink(missing_ok=True)
             return _TARGETS[self._request.target](self, scratch, verified)
 
     def _level(self) -> str:
@@ -264,6 +266,8 @@ def _breaks(kind: MeasurementKind, value: str) -> bool:
     return kind is MeasurementKind.INVARIANT and value not in {"", "0"}
 
 
+# Which targets let people work with the copy itself?
+_KEEPS_COPY = frozenset({RestoreTarget.SWITCH, RestoreTarget.INTO})
 # How each target is reached once the copy stands beside the live database and was found equal.
 _TARGETS = {
     RestoreTarget.SWITCH: _Run.switch,
