@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from erp_backup.core.clock import Clock
-from erp_backup.core.errors import BackupError, RefusedError
+from erp_backup.core.errors import BackupError, RefusedError, UsageError
 from erp_backup.core.figures import Figures, Severity
 from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.process import ProcessRunner
@@ -25,6 +25,7 @@ class Database:
 
     alias: str
     settings: Mapping[str, Any] = field(repr=False)
+    is_elsewhere: bool = False  # not the live one: a new database that somebody wants, maybe on another server
 
     @property
     def name(self) -> str:
@@ -217,6 +218,15 @@ class Scratch(ABC):
         """Leave the copy when the context ends, marked so that no clean-up takes it for an orphan."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a restored copy is to stay: its ``name``, at the server of ``engine``; ``shown`` holds no secret."""
+
+    engine: Engine
+    name: str
+    shown: str
+
+
 class Engine(ABC):
     """One kind of database. Made for one database and asked for snapshots, scratch databases and facts."""
 
@@ -346,6 +356,17 @@ class Engine(ABC):
     @abstractmethod
     def release(self, replaced: Replaced) -> None:
         """Delete a replaced database for good. Raises RefusedError for what is not one of ours."""
+
+    def elsewhere(self, place: str) -> Place:
+        """Return what somebody means by ``place``: a new name where the live database is, or a URL.
+
+        Raises UsageError, and RefusedError for a password where everybody can read it; neither repeats that.
+        """
+        if "://" in place:
+            raise UsageError(
+                "A URL names a database on a server, and this database is on none.", remedy="Give a name or a path."
+            )
+        return Place(engine=self, name=place, shown=place)
 
     @abstractmethod
     def keep_as(self, scratch: Scratch, name: str) -> str:

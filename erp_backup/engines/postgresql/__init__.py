@@ -25,6 +25,7 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import (
     DumpRequest,
     Engine,
+    Place,
     Problem,
     Replaced,
     Scratch,
@@ -37,6 +38,7 @@ from erp_backup.engines.postgresql import (
     bridging,
     customformat,
     keeping,
+    places,
     plainsql,
     programs,
     recovering,
@@ -221,6 +223,14 @@ class PostgreSQL(Engine):
     def release(self, replaced: Replaced) -> None:
         """Drop a replaced database. Raises RefusedError for any other, LockedError when it is in use."""
         replaced_databases.release(self.database, self.tools, replaced)
+
+    def elsewhere(self, place: str) -> Place:
+        """Return the engine for the server of a URL, given or in an environment variable (``env:NAME``)."""
+        if not places.is_elsewhere(place):
+            return super().elsewhere(place)
+        other = places.database_at(self.database, place)
+        engine = type(self)(other, replace(self.tools, pooler=""))
+        return Place(engine=engine, name=other.name, shown=places.shown(other))
 
     def keep_as(self, scratch: Scratch, name: str) -> str:
         """Rename the scratch database to ``name`` and leave it there."""

@@ -125,6 +125,13 @@ def problems_with(database: Database, tools: Tools, *, switch: bool) -> Iterator
         yield from _pooler(database, tools)
     with maintenance_session(database, tools, "preflight") as connection, errors_in_words(database.name):
         live = _look(connection, database.name)
+        if database.is_elsewhere:
+            if live is not None:
+                yield Problem(
+                    message=f"There is a database {database.name!r} already at that server.",
+                    remedy="Choose a name that is free: nothing is restored into what is there.",
+                )
+            return
         if live is None:
             yield Problem(
                 message=f"There is no database {database.name!r} at the server; nothing is replaced.",

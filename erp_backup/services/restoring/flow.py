@@ -82,7 +82,7 @@ class _Run:
             self.plan.backup.name,
             request.database,
             request.target,
-            request.into or ", ".join(request.tables) or self.plan.database_name,
+            self.plan.destination,
             self.started_at,
             self.environment.config.host,
         )
@@ -120,8 +120,11 @@ class _Run:
     def _restore(self, folder: Folder) -> RestoreResult:
         drill = Drill(environment=self.environment, backup=self.plan.backup, request=VerifyRequest(level=self._level()))
         drill.read_copies()
-        dump = drill.decode(self.engine, folder)
-        with self.engine.scratch(self.plan.backup.manifest.database, folder) as scratch:
+        engine = self.plan.place.engine
+        if engine is not self.engine:
+            engine.remove_orphans()
+        dump = drill.decode(engine, folder)
+        with engine.scratch(self.plan.backup.manifest.database, folder) as scratch:
             verified = self._verified(drill, scratch, dump)
             if self._request.migrate:
                 self._migrate(scratch)
@@ -138,7 +141,7 @@ class _Run:
         """Restore beside and compare; what is not exactly the state that was saved goes nowhere."""
         error: BackupError | None = None
         try:
-            drill.restore(self.engine, scratch, dump)
+            drill.restore(self.plan.place.engine, scratch, dump)
         except BackupError as raised:
             error = raised
         result = drill.result(error)
@@ -213,7 +216,7 @@ class _Run:
 
     def into(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
         """Leave the copy under its own name."""
-        how_to_look = self.engine.keep_as(scratch, self._request.into)
+        how_to_look = self.plan.place.engine.keep_as(scratch, self.plan.place.name)
         return self._noted(self._result(verified, how_to_look=how_to_look))
 
     def tables(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
@@ -250,7 +253,7 @@ class _Run:
             backup=self.plan.backup.name,
             database=self._request.database,
             target=self._request.target,
-            destination=self._request.into or self.plan.database_name,
+            destination=self.plan.place.shown,
             verification=verified,
             replaced=switched.replaced if switched else None,
             safety_backup=self.safety_backup,
