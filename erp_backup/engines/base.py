@@ -227,6 +227,26 @@ class Place:
     shown: str
 
 
+class InPlace(ABC):
+    """Restoring into the live database in one transaction, where nothing may be renamed or created beside it."""
+
+    @abstractmethod
+    def preflight(self, manifest: Manifest) -> list[Problem]:
+        """Return all that would go wrong, and what would be dropped."""
+
+    @abstractmethod
+    def restore(self, dump: Path, manifest: Manifest, folder: Folder, statements: Sequence[str]) -> tuple[str, ...]:
+        """Replace the live database's content, but for the history, by that of a decoded archive.
+
+        ``statements`` are the last ones before it is committed. Returns what of the rights could not be given back.
+        Raises BackupError, and then the live database is as it was, unless the very commit was interrupted.
+        """
+
+    @abstractmethod
+    def figures(self, expected: Figures) -> Figures:
+        """Measure the live database as a scratch database is measured."""
+
+
 class Engine(ABC):
     """One kind of database. Made for one database and asked for snapshots, scratch databases and facts."""
 
@@ -329,6 +349,10 @@ class Engine(ABC):
         Whatever interrupts it, the live name is exactly the old or exactly the new database. Raises LockedError,
         RefusedError, DatabaseError and their kin, and then nothing has changed.
         """
+
+    def in_place(self) -> InPlace | None:
+        """Return how the live database itself is restored; None where that is what its switch does."""
+        return None
 
     @abstractmethod
     def switch_back(self, replaced: Replaced, request: SwitchRequest) -> Switched:

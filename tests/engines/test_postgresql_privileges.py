@@ -34,13 +34,30 @@ RIGHTS = (
     "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reporting",
 )
 READS = ("SELECT id FROM item", "SELECT nextval('item_id_seq')", "SELECT twice(2)", "SELECT * FROM later")
+KINDS = (
+    "CREATE DOMAIN money_text AS text",
+    "CREATE TYPE pair AS (a int, b int)",
+    "CREATE VIEW ids AS SELECT id FROM item",
+    "CREATE INDEX item_secret ON item (secret)",
+    "CREATE STATISTICS both_columns ON id, secret FROM item",
+    "CREATE PROCEDURE nothing() LANGUAGE sql AS ''",
+    "CREATE TABLE parts (id int GENERATED ALWAYS AS IDENTITY) PARTITION BY RANGE (id)",
+    "CREATE TABLE part PARTITION OF parts DEFAULT",
+    "CREATE EXTENSION pg_trgm",
+    "SELECT lo_from_bytea(4711, 'large')",
+)
 OWNERS = """
 SELECT DISTINCT pg_get_userbyid(role) FROM (
-    SELECT relowner AS role FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE nspname IN ('public', 'side') AND relkind <> 'i'
-    UNION SELECT proowner FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = 'public'
-    UNION SELECT nspowner FROM pg_namespace WHERE nspname = 'side'
-    UNION SELECT datdba FROM pg_database WHERE datname = current_database()) roles
+    SELECT relowner AS role, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE nspname IN ('public', 'side')
+    UNION ALL SELECT proowner, p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = 'public'
+    UNION ALL SELECT typowner, coalesce(nullif(typelem, 0), t.oid) FROM pg_type t
+        JOIN pg_namespace n ON n.oid = typnamespace WHERE nspname = 'public'
+    UNION ALL SELECT stxowner, oid FROM pg_statistic_ext
+    UNION ALL SELECT nspowner, oid FROM pg_namespace WHERE nspname = 'side'
+    UNION ALL SELECT lomowner, oid FROM pg_largeobject_metadata
+    UNION ALL SELECT datdba, oid FROM pg_database WHERE datname = current_database()) roles(role, oid)
+WHERE NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = roles.oid AND d.deptype = 'e')
 """
 
 
@@ -128,8 +145,9 @@ class TestRights:
 class TestOwners:
     """Of the live database, when somebody else restores."""
 
-    def test_one_other_role_owns_all__it_is_handed_over(self, job_folder: Folder, postgres: Cluster) -> None:
-        """A member of the owner's role restores; databases of its own stay its own."""
+    @pytest.mark.parametrize("user", ["restorer", "postgres"])
+    def test_one_other_role_owns_all__it_is_handed_over(self, job_folder: Folder, postgres: Cluster, user: str) -> None:
+        """A member of the owner's role restores, or a superuser; databases of its own stay its own."""
         with (
             roles(postgres, "app", "restorer", "reporting", "leaver"),
             temporary_database(postgres, owner="app") as entry,
@@ -138,8 +156,8 @@ class TestOwners:
         ):
             with postgres.connect() as admin:
                 admin.execute("GRANT app, pg_signal_backend TO restorer")
-            run(entry, *SOURCE, *RIGHTS, "CREATE DOMAIN money_text AS text", "CREATE TYPE pair AS (a int, b int)")
-            engine = engine_of(postgres.entry(entry["NAME"], user="restorer"))
+            run(entry, *SOURCE, *RIGHTS, *KINDS)
+            engine = engine_of(postgres.entry(entry["NAME"], user=user))
             dumped = take(engine, job_folder)
             said = [str(p.message) for p in engine.restore_preflight(dumped.manifest, switch=True)]
             notes = switch(engine, job_folder, dumped)

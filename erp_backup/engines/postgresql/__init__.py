@@ -25,6 +25,7 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import (
     DumpRequest,
     Engine,
+    InPlace,
     Place,
     Problem,
     Replaced,
@@ -37,6 +38,7 @@ from erp_backup.engines.bridging import Bridge
 from erp_backup.engines.postgresql import (
     bridging,
     customformat,
+    inplace,
     keeping,
     places,
     plainsql,
@@ -199,6 +201,10 @@ class PostgreSQL(Engine):
         switched = switching.switch(self.database, self.tools, newcomer, request)
         copy.has_left = True
         return switched
+
+    def in_place(self) -> InPlace:
+        """Return how the live database is restored by servers that forbid the switch."""
+        return inplace.PostgreSQLInPlace(self.database, self.tools)
 
     def switch_back(self, replaced: Replaced, request: SwitchRequest) -> Switched:
         """Rename the replaced database back, and what is live now aside, in one transaction."""

@@ -21,15 +21,41 @@ FROM (SELECT DISTINCT c.relowner AS role FROM pg_class c JOIN pg_namespace n ON 
       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {OURS} AND {no_member("pg_class", "c.oid")}) owners
 ORDER BY 1
 """
+# By catalog: of the first superuser's objects pg_shdepend says nothing. The server's own are below this number.
+_CATALOGS = {
+    "pg_class": "relowner",
+    "pg_collation": "collowner",
+    "pg_conversion": "conowner",
+    "pg_event_trigger": "evtowner",
+    "pg_foreign_data_wrapper": "fdwowner",
+    "pg_foreign_server": "srvowner",
+    "pg_language": "lanowner",
+    "pg_largeobject_metadata": "lomowner",
+    "pg_namespace": "nspowner",
+    "pg_opclass": "opcowner",
+    "pg_operator": "oprowner",
+    "pg_opfamily": "opfowner",
+    "pg_proc": "proowner",
+    "pg_publication": "pubowner",
+    "pg_statistic_ext": "stxowner",
+    "pg_ts_config": "cfgowner",
+    "pg_ts_dict": "dictowner",
+    "pg_type": "typowner",
+}
+OBJECT_OWNERS = " UNION ALL ".join(
+    f"SELECT '{name}'::regclass::oid AS classid, oid AS objid, {owner} AS owner FROM {name} "
+    + ("" if name == "pg_largeobject_metadata" else "WHERE oid >= 16384")  # a large object has the number people want
+    for name, owner in _CATALOGS.items()
+)
 # What follows another object, or cannot change hands, is left out: sequences of columns, types of types, extensions.
-_OWNED = """
-SELECT o.type, o.identity FROM pg_shdepend s, pg_identify_object(s.classid, s.objid, 0) o
-WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.deptype = 'o'
-  AND s.refobjid = (SELECT oid FROM pg_roles WHERE rolname = current_user)
-  AND o.type NOT IN ('extension', 'default acl', 'user mapping', 'toast table')
-  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = s.classid AND d.objid = s.objid AND (
-      d.deptype = 'e' OR (s.classid = 'pg_type'::regclass AND d.deptype = 'i')
-      OR (o.type = 'sequence' AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i'))))
+_OWNED = f"""
+SELECT o.type, o.identity FROM ({OBJECT_OWNERS}) s, pg_identify_object(
+    CASE s.classid WHEN 'pg_largeobject_metadata'::regclass THEN 'pg_largeobject'::regclass ELSE s.classid END,
+    s.objid, 0) o
+WHERE s.owner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+  AND o.type NOT LIKE '%index' AND o.type <> 'toast table'
+  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = s.classid AND d.objid = s.objid AND d.objsubid = 0 AND (
+      d.deptype IN ('e', 'i') OR (o.type = 'sequence' AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a')))
 ORDER BY o.type <> 'schema', o.type, o.identity
 """
 _KEYWORDS = {

@@ -115,27 +115,7 @@ class PostgreSQLScratch(Scratch):
 
     def figures(self, expected: Figures) -> Figures:
         """Measure the copy as the snapshot was measured, on as many sessions."""
-        wanted = {(table.schema, table.name): table.columns for table in expected.tables}
-
-        def columns_of(table: catalog.Table) -> tuple[str, ...]:
-            """The columns in the source's order: a copy may have those of its parents first."""
-            columns = wanted.get((table.schema, table.name), ())
-            return columns if set(columns) == set(table.columns) else table.columns
-
-        with contextlib.ExitStack() as stack:
-            count = max(1, self.tools.jobs)
-            sessions = [stack.enter_context(session(self.settings, purpose="drill")) for _ in range(count)]
-            gauge = measuring.Gauge(sessions, self.name)
-            with gauge.busy() as main:
-                tables = catalog.tables(main)
-                figures = Figures(
-                    sequences=catalog.with_column_maxima(main, catalog.sequences(main)),
-                    objects=_without_empty_public(definitions.objects(main, self.schemas), expected),
-                    extensions=catalog.extensions(main),
-                    migrations=catalog.migrations(main, tables),
-                    large_objects=measuring.measure_large_objects(main),
-                )
-            return replace(figures, tables=tuple(gauge.tables(tables, columns_of)))
+        return figures_of(self.settings, self.tools, self.name, expected, self.schemas)
 
     def integrity_errors(self) -> tuple[str, ...]:
         """Run amcheck over the B-tree indexes, where the copy has that extension; else there is nothing to tell."""
@@ -176,6 +156,33 @@ class PostgreSQLScratch(Scratch):
         with errors_in_words(self.name):
             self.admin.execute(comment_sql(self.name, _KEPT))
         self.is_kept = True
+
+
+def figures_of(
+    settings: Mapping[str, Any], tools: Tools, name: str, expected: Figures, schemas: Sequence[str] = ()
+) -> Figures:
+    """Measure a restored database, each table over the columns that ``expected`` has, in that order."""
+    wanted = {(table.schema, table.name): table.columns for table in expected.tables}
+
+    def columns_of(table: catalog.Table) -> tuple[str, ...]:
+        """The columns in the source's order: a copy may have those of its parents first."""
+        columns = wanted.get((table.schema, table.name), ())
+        return columns if set(columns) == set(table.columns) else table.columns
+
+    with contextlib.ExitStack() as stack:
+        count = max(1, tools.jobs)
+        sessions = [stack.enter_context(session(settings, purpose="drill")) for _ in range(count)]
+        gauge = measuring.Gauge(sessions, name)
+        with gauge.busy() as main:
+            tables = catalog.tables(main)
+            figures = Figures(
+                sequences=catalog.with_column_maxima(main, catalog.sequences(main)),
+                objects=_without_empty_public(definitions.objects(main, schemas), expected),
+                extensions=catalog.extensions(main),
+                migrations=catalog.migrations(main, tables),
+                large_objects=measuring.measure_large_objects(main),
+            )
+        return replace(figures, tables=tuple(gauge.tables(tables, columns_of)))
 
 
 @contextlib.contextmanager
