@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from erp_backup.core.clock import Clock
-from erp_backup.core.errors import BackupError, RefusedError
+from erp_backup.core.errors import BackupError, RefusedError, UsageError
 from erp_backup.core.figures import Figures, Severity
 from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.process import ProcessRunner
@@ -25,6 +25,7 @@ class Database:
 
     alias: str
     settings: Mapping[str, Any] = field(repr=False)
+    is_elsewhere: bool = False  # not the live one: a new database that somebody wants, maybe on another server
 
     @property
     def name(self) -> str:
@@ -201,6 +202,14 @@ class Scratch(ABC):
     def writable_process_settings(self) -> ProcessDatabase:
         """Return how another process writes this copy, durably, as a Django database: for migrations."""
 
+    def restore_privileges(self, path: Path, manifest: Manifest) -> tuple[str, ...]:  # noqa: ARG002 - not of all
+        """Let in whom the source let in, for a copy that people will work with: from the dump that was loaded.
+
+        Never for archives that were not made here. Returns what could not be done, in words. By default there are no
+        owners and rights of roles in a database.
+        """
+        return ()
+
     @abstractmethod
     def how_to_look(self) -> str:
         """Return the command that opens this copy, without a password in it."""
@@ -208,6 +217,35 @@ class Scratch(ABC):
     @abstractmethod
     def keep(self) -> None:
         """Leave the copy when the context ends, marked so that no clean-up takes it for an orphan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a restored copy is to stay: its ``name``, at the server of ``engine``; ``shown`` holds no secret."""
+
+    engine: Engine
+    name: str
+    shown: str
+
+
+class InPlace(ABC):
+    """Restoring into the live database in one transaction, where nothing may be renamed or created beside it."""
+
+    @abstractmethod
+    def preflight(self, manifest: Manifest) -> list[Problem]:
+        """Return all that would go wrong, and what would be dropped."""
+
+    @abstractmethod
+    def restore(self, dump: Path, manifest: Manifest, folder: Folder, statements: Sequence[str]) -> tuple[str, ...]:
+        """Replace the live database's content, but for the history, by that of a decoded archive.
+
+        ``statements`` are the last ones before it is committed. Returns what of the rights could not be given back.
+        Raises BackupError, and then the live database is as it was, unless the very commit was interrupted.
+        """
+
+    @abstractmethod
+    def figures(self, expected: Figures) -> Figures:
+        """Measure the live database as a scratch database is measured."""
 
 
 class Engine(ABC):
@@ -313,6 +351,10 @@ class Engine(ABC):
         RefusedError, DatabaseError and their kin, and then nothing has changed.
         """
 
+    def in_place(self) -> InPlace | None:
+        """Return how the live database itself is restored; None where that is what its switch does."""
+        return None
+
     @abstractmethod
     def switch_back(self, replaced: Replaced, request: SwitchRequest) -> Switched:
         """Put a replaced database back in its place, in the same way; what stands there is kept in its turn."""
@@ -339,6 +381,17 @@ class Engine(ABC):
     @abstractmethod
     def release(self, replaced: Replaced) -> None:
         """Delete a replaced database for good. Raises RefusedError for what is not one of ours."""
+
+    def elsewhere(self, place: str) -> Place:
+        """Return what somebody means by ``place``: a new name where the live database is, or a URL.
+
+        Raises UsageError, and RefusedError for a password where everybody can read it; neither repeats that.
+        """
+        if "://" in place:
+            raise UsageError(
+                "A URL names a database on a server, and this database is on none.", remedy="Give a name or a path."
+            )
+        return Place(engine=self, name=place, shown=place)
 
     @abstractmethod
     def keep_as(self, scratch: Scratch, name: str) -> str:

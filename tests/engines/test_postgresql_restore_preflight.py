@@ -293,13 +293,15 @@ class TestLiveDatabase:
         assert problem.remedy
 
     def test_what_will_be_otherwise__noted(self, pg_engine: PostgreSQL, postgres: Cluster, manifest: Manifest) -> None:
-        """Settings and rights of other roles, and a long name, change nothing about whether it can be done."""
+        """Settings and tables of other roles change nothing about whether it can be done."""
         postgres.create_role("clerk", "secret")
         name = pg_engine.database.name
-        run(pg_engine.database.settings, "CREATE TABLE item ()", "GRANT SELECT ON item TO clerk")
+        run(pg_engine.database.settings, "CREATE TABLE item ()", "CREATE TABLE clerks ()")
         try:
             with postgres.connect() as admin:
                 admin.execute(f"ALTER ROLE clerk IN DATABASE {name} SET work_mem = '9MB'")
+            with postgres.connect(name) as admin:
+                admin.execute("ALTER TABLE clerks OWNER TO clerk")
             notes = " ".join(said(pg_engine, manifest, NOTE))
             failed = said(pg_engine, manifest, FAILED)
         finally:
@@ -308,7 +310,7 @@ class TestLiveDatabase:
 
         assert [] == failed
         assert "Settings of the role 'clerk'" in notes
-        assert "rights are granted, to clerk" in notes
+        assert "Tables belong to clerk: in the restored database all belong to the role that restores" in notes
 
     def test_long_name__noted(self, postgres: Cluster, manifest: Manifest) -> None:
         """What is put aside gets a shortened one."""

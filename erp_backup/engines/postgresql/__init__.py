@@ -25,6 +25,8 @@ from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import (
     DumpRequest,
     Engine,
+    InPlace,
+    Place,
     Problem,
     Replaced,
     Scratch,
@@ -36,7 +38,9 @@ from erp_backup.engines.bridging import Bridge
 from erp_backup.engines.postgresql import (
     bridging,
     customformat,
+    inplace,
     keeping,
+    places,
     plainsql,
     programs,
     recovering,
@@ -198,6 +202,10 @@ class PostgreSQL(Engine):
         copy.has_left = True
         return switched
 
+    def in_place(self) -> InPlace:
+        """Return how the live database is restored by servers that forbid the switch."""
+        return inplace.PostgreSQLInPlace(self.database, self.tools)
+
     def switch_back(self, replaced: Replaced, request: SwitchRequest) -> Switched:
         """Rename the replaced database back, and what is live now aside, in one transaction."""
         return switching.switch_back(self.database, self.tools, replaced, request)
@@ -221,6 +229,14 @@ class PostgreSQL(Engine):
     def release(self, replaced: Replaced) -> None:
         """Drop a replaced database. Raises RefusedError for any other, LockedError when it is in use."""
         replaced_databases.release(self.database, self.tools, replaced)
+
+    def elsewhere(self, place: str) -> Place:
+        """Return the engine for the server of a URL, given or in an environment variable (``env:NAME``)."""
+        if not places.is_elsewhere(place):
+            return super().elsewhere(place)
+        other = places.database_at(self.database, place)
+        engine = type(self)(other, replace(self.tools, pooler=""))
+        return Place(engine=engine, name=other.name, shown=places.shown(other))
 
     def keep_as(self, scratch: Scratch, name: str) -> str:
         """Rename the scratch database to ``name`` and leave it there."""

@@ -68,7 +68,7 @@ _SET_SESSION = (
 )
 
 # libpq has neither a variable nor a file of ours for these, and a command line is read by everybody.
-_SECRET_PARAMETERS = {"sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
+SECRET_PARAMETERS = {"sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
 _UNREACHABLE = re.compile(r"08|28|3D|53300|57P")  # SQLSTATEs that begin so
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -201,7 +201,7 @@ def program_environment(
     The password goes to ``passfile`` (see :func:`write_passfile`), never to the environment or the command line.
     Raises RefusedError for a secret that could go nowhere else.
     """
-    secrets = sorted(_SECRET_PARAMETERS & values.keys())
+    secrets = sorted(SECRET_PARAMETERS & values.keys())
     if secrets:
         raise RefusedError(
             f"OPTIONS[{secrets[0]!r}] would stand on the command line of the database's programs.",

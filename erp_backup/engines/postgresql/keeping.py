@@ -18,7 +18,7 @@ def keep_as(database: Database, scratch: PostgreSQLScratch, name: str) -> str:
 
     Where there is no live database it stays for its owner alone. Raises RefusedError for a name that cannot be.
     """
-    _refuse_impossible(database, name)
+    refuse_impossible(database, name)
     admin = scratch.admin
     with errors_in_words(name):
         if properties.read(admin, name) is not None:
@@ -40,8 +40,9 @@ def keep_as(database: Database, scratch: PostgreSQLScratch, name: str) -> str:
     return scratch.how_to_look()
 
 
-def _refuse_impossible(database: Database, name: str) -> None:
-    if name == database.name:
+def refuse_impossible(database: Database, name: str) -> None:
+    """Raise RefusedError for a name that no database that stays can have."""
+    if name == database.name and not database.is_elsewhere:
         raise RefusedError(
             f"{name!r} is the live database.", remedy="Choose a new name, or switch to the restored database."
         )

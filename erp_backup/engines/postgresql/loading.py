@@ -54,7 +54,7 @@ class Loader:
         # Money is written as the database's own setting says, and read back as the session's.
         monetary = [value for value in manifest.database.settings if value.startswith("lc_monetary=")]
         options = {**_OPTIONS, **dict(value.split("=", 1) for value in monetary)}
-        environment, connection = self._environment(options)
+        environment, connection = self.environment(options)
         program = self._program(manifest)
         if manifest.is_foreign and manifest.format == "plain":
             return self._load_sql(path, Command(argv=(str(program),), env=environment), connection)
@@ -102,7 +102,8 @@ class Loader:
         jobs = 1 if section == "post-data" else self.tools.jobs
         return programs.restore_arguments(jobs=jobs, section=section, connection=connection, path=path)
 
-    def _environment(self, options: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    def environment(self, options: Mapping[str, str]) -> tuple[dict[str, str], str]:
+        """Return a program's environment, ``options`` set for its sessions, and the connection for its ``--dbname``."""
         values = parameters(self.settings)
         passfile = self.folder.path / "passfile"
         write_passfile(values, passfile)

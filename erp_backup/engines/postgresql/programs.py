@@ -189,7 +189,7 @@ def psql_arguments(*, connection: str, path: Path) -> tuple[str, ...]:
 
 
 def restricted_psql_arguments(*, connection: str) -> tuple[str, ...]:
-    """Return psql's arguments for SQL that people bring, on standard input: the first error ends it."""
+    """Return psql's arguments for SQL on standard input: the first error ends it."""
     return (
         "--no-psqlrc",
         "--quiet",
@@ -199,6 +199,12 @@ def restricted_psql_arguments(*, connection: str) -> tuple[str, ...]:
         f"--dbname={connection}",
         "--file=-",
     )
+
+
+def script_arguments(*, listing: Path, path: Path) -> tuple[str, ...]:
+    """Return pg_restore's arguments for writing the entries of ``listing`` as SQL, without what is the server's."""
+    without = ("--no-owner", "--no-privileges", "--no-tablespaces", "--no-subscriptions")
+    return (*without, "--single-transaction", f"--use-list={listing}", "--file=-", str(path))
 
 
 def explain(error: ProgramError) -> Exception:

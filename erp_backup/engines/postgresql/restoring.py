@@ -47,12 +47,14 @@ WHERE collprovider = %(provider)s AND pg_collation_actual_version(oid) IS NOT NU
 _PLAIN = {"", "c", "posix"}
 
 
-def problems_with(database: Database, tools: Tools, manifest: Manifest, *, switch: bool) -> list[Problem]:
+def problems_with(
+    database: Database, tools: Tools, manifest: Manifest, *, switch: bool, in_place: bool = False
+) -> list[Problem]:
     """Return all that would go wrong in a restore of ``manifest`` at this server, and in the switch if asked."""
     problems: list[Problem] = []
     try:
         with maintenance_session(database, tools, "preflight") as connection, errors_in_words(database.name):
-            problems += _rights(connection)
+            problems += _rights(connection, needs_beside=not in_place)
             problems += _versions(tools, manifest, connection.info.server_version // 10000)
             problems += _extensions(connection, manifest)
             problems += _locale(connection, manifest.database)
@@ -63,7 +65,7 @@ def problems_with(database: Database, tools: Tools, manifest: Manifest, *, switc
     return problems
 
 
-def _rights(connection: Connection) -> Iterator[Problem]:
+def _rights(connection: Connection, *, needs_beside: bool = True) -> Iterator[Problem]:
     row = connection.execute(_ROLE).fetchone()
     assert row is not None  # noqa: S101 - a session has a role; mypy must know
     me, is_superuser, may_create, is_standby = row
@@ -82,8 +84,10 @@ def _rights(connection: Connection) -> Iterator[Problem]:
         )
     elif not may_create:
         yield Problem(
-            message=f"{me!r} may not create databases: nothing can be restored beside the live one.",
+            message=f"{me!r} may not create databases: nothing can be restored beside the live one"
+            + (", and the archive is only read before it is used." if not needs_beside else "."),
             remedy=f"ALTER ROLE {me} CREATEDB",
+            severity=Severity.FAILED if needs_beside else Severity.NOTE,
         )
 
 

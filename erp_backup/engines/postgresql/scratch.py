@@ -22,7 +22,7 @@ from erp_backup.core.manifest import DatabaseFacts, Manifest
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Database, LoadReport, ProcessDatabase, Scratch, Tools
 from erp_backup.engines.orm import temporary_alias
-from erp_backup.engines.postgresql import catalog, definitions, measuring, quarantine
+from erp_backup.engines.postgresql import catalog, definitions, measuring, owners, privileges, programs, quarantine
 from erp_backup.engines.postgresql.connecting import (
     LIMITS,
     SESSION,
@@ -36,6 +36,7 @@ from erp_backup.engines.postgresql.connecting import (
 from erp_backup.engines.postgresql.loading import Loader
 from erp_backup.engines.postgresql.locks import advisory_lock, maintenance_session
 from erp_backup.engines.postgresql.marks import comment_sql
+from erp_backup.engines.postgresql.owners import Owners
 
 PATTERN = re.compile(r"erp_backup_scratch_[0-9a-f]{16}")
 _OURS = "erp_backup: a scratch database"
@@ -61,6 +62,7 @@ class PostgreSQLScratch(Scratch):
     source_settings: tuple[str, ...] = ()  # the source's own ALTER DATABASE ... SET
     schemas: tuple[str, ...] = ()  # what the loaded dump was limited to
     people: Mapping[str, Any] = field(default_factory=dict, repr=False)  # how they open it, if not as we do
+    live: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the Django entry of what it stands beside
 
     def load(self, path: Path, manifest: Manifest) -> LoadReport:
         """Restore with pg_restore or psql; then let the planner learn the copy."""
@@ -87,29 +89,33 @@ class PostgreSQLScratch(Scratch):
         ):
             connection.execute("ANALYZE")
 
+    def restore_privileges(self, path: Path, manifest: Manifest) -> tuple[str, ...]:
+        """Hand the copy to the live one's owner, where that is one other role; then give the archive's rights back.
+
+        psql has run what a plain archive says about both when it was loaded.
+        """
+        if manifest.is_foreign or manifest.format != "custom":
+            return ()
+        made_by = int(manifest.tools.get("pg_dump", "0").split(".")[0] or 0)
+        wanted = max(self.major, made_by)
+        program, _version = programs.choose(self.tools.runner, "pg_restore", self.tools.program_dirs, wanted)
+        statements = privileges.statements_of(self.tools.runner, program, path, self.folder.path / "rights")
+        heir = self._live_owners().heir
+        with session(self.settings, purpose="rights") as connection, errors_in_words(self.name):
+            refused = owners.hand_over(connection, self.name, heir) if heir else ()
+            return (*refused, *privileges.give(connection, statements))
+
+    def _live_owners(self) -> Owners:
+        """Who owns what in the live database; nobody where there is none, or it is damaged."""
+        try:
+            with session(self.live, purpose="rights") as connection, errors_in_words(self.name):
+                return owners.owners_of(connection)
+        except BackupError:
+            return Owners()
+
     def figures(self, expected: Figures) -> Figures:
         """Measure the copy as the snapshot was measured, on as many sessions."""
-        wanted = {(table.schema, table.name): table.columns for table in expected.tables}
-
-        def columns_of(table: catalog.Table) -> tuple[str, ...]:
-            """The columns in the source's order: a copy may have those of its parents first."""
-            columns = wanted.get((table.schema, table.name), ())
-            return columns if set(columns) == set(table.columns) else table.columns
-
-        with contextlib.ExitStack() as stack:
-            count = max(1, self.tools.jobs)
-            sessions = [stack.enter_context(session(self.settings, purpose="drill")) for _ in range(count)]
-            gauge = measuring.Gauge(sessions, self.name)
-            with gauge.busy() as main:
-                tables = catalog.tables(main)
-                figures = Figures(
-                    sequences=catalog.with_column_maxima(main, catalog.sequences(main)),
-                    objects=_without_empty_public(definitions.objects(main, self.schemas), expected),
-                    extensions=catalog.extensions(main),
-                    migrations=catalog.migrations(main, tables),
-                    large_objects=measuring.measure_large_objects(main),
-                )
-            return replace(figures, tables=tuple(gauge.tables(tables, columns_of)))
+        return figures_of(self.settings, self.tools, self.name, expected, self.schemas)
 
     def integrity_errors(self) -> tuple[str, ...]:
         """Run amcheck over the B-tree indexes, where the copy has that extension; else there is nothing to tell."""
@@ -150,6 +156,33 @@ class PostgreSQLScratch(Scratch):
         with errors_in_words(self.name):
             self.admin.execute(comment_sql(self.name, _KEPT))
         self.is_kept = True
+
+
+def figures_of(
+    settings: Mapping[str, Any], tools: Tools, name: str, expected: Figures, schemas: Sequence[str] = ()
+) -> Figures:
+    """Measure a restored database, each table over the columns that ``expected`` has, in that order."""
+    wanted = {(table.schema, table.name): table.columns for table in expected.tables}
+
+    def columns_of(table: catalog.Table) -> tuple[str, ...]:
+        """The columns in the source's order: a copy may have those of its parents first."""
+        columns = wanted.get((table.schema, table.name), ())
+        return columns if set(columns) == set(table.columns) else table.columns
+
+    with contextlib.ExitStack() as stack:
+        count = max(1, tools.jobs)
+        sessions = [stack.enter_context(session(settings, purpose="drill")) for _ in range(count)]
+        gauge = measuring.Gauge(sessions, name)
+        with gauge.busy() as main:
+            tables = catalog.tables(main)
+            figures = Figures(
+                sequences=catalog.with_column_maxima(main, catalog.sequences(main)),
+                objects=_without_empty_public(definitions.objects(main, schemas), expected),
+                extensions=catalog.extensions(main),
+                migrations=catalog.migrations(main, tables),
+                large_objects=measuring.measure_large_objects(main),
+            )
+        return replace(figures, tables=tuple(gauge.tables(tables, columns_of)))
 
 
 @contextlib.contextmanager
@@ -223,6 +256,7 @@ def open_scratch(database: Database, tools: Tools, facts: DatabaseFacts, folder:
             folder=folder,
             major=admin.info.server_version // 10000,
             source_settings=facts.settings,
+            live=database.settings,
         )
         try:
             with errors_in_words(name):

@@ -14,6 +14,7 @@ from erp_backup.engines.postgresql import pooler, properties
 from erp_backup.engines.postgresql.connecting import APPLICATION_NAME, Connection, errors_in_words, session
 from erp_backup.engines.postgresql.locks import maintenance_session
 from erp_backup.engines.postgresql.marks import switched_mark
+from erp_backup.engines.postgresql.owners import Owners, owners_of
 from erp_backup.engines.postgresql.switching import NAME_LIMIT
 
 _SUFFIX = len("__old_20260101_000000")  # of the name that the live database gets
@@ -40,19 +41,6 @@ _PUBLICATIONS = "SELECT pubname FROM pg_publication ORDER BY pubname"
 _TABLESPACES = """
 SELECT DISTINCT t.spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
 WHERE NOT c.relisshared ORDER BY 1
-"""
-# Rights and owners of single objects: the archive is restored without them, for the role that restores.
-_OTHER_ROLES = """
-SELECT DISTINCT pg_get_userbyid(role) FROM (
-    SELECT c.relowner AS role FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-    UNION ALL
-    SELECT a.grantee FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
-    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-    UNION ALL
-    SELECT a.grantee FROM pg_namespace n, aclexplode(n.nspacl) a
-    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public')
-) roles WHERE role <> 0 AND pg_get_userbyid(role) <> current_user ORDER BY 1
 """
 # Of a setting that no module has declared nobody knows what it does: only a superuser may store it, too.
 _PRIVILEGED = """
@@ -137,6 +125,13 @@ def problems_with(database: Database, tools: Tools, *, switch: bool) -> Iterator
         yield from _pooler(database, tools)
     with maintenance_session(database, tools, "preflight") as connection, errors_in_words(database.name):
         live = _look(connection, database.name)
+        if database.is_elsewhere:
+            if live is not None:
+                yield Problem(
+                    message=f"There is a database {database.name!r} already at that server.",
+                    remedy="Choose a name that is free: nothing is restored into what is there.",
+                )
+            return
         if live is None:
             yield Problem(
                 message=f"There is no database {database.name!r} at the server; nothing is replaced.",
@@ -305,7 +300,7 @@ def _inside(database: Database, *, switch: bool) -> Iterator[Problem]:
         with session(database.settings, purpose="preflight") as connection, errors_in_words(database.name):
             publications = _names(connection, _PUBLICATIONS)
             spaces = _names(connection, _TABLESPACES)
-            roles = _names(connection, _OTHER_ROLES)
+            owned = owners_of(connection)
     except BackupError as error:
         yield Problem(
             message=f"The live database cannot be looked into: {error.message}",
@@ -324,11 +319,20 @@ def _inside(database: Database, *, switch: bool) -> Iterator[Problem]:
             message=f"Tables stand in the tablespaces {_sentence(spaces)}; restored ones come into the database's.",
             severity=Severity.NOTE,
         )
-    if roles:
+    yield from _owners(owned)
+
+
+def _owners(owned: Owners) -> Iterator[Problem]:
+    if owned.heir:
         yield Problem(
-            message=f"Tables belong, or rights are granted, to {_sentence(roles)}: "
-            "in the restored database all belong to the role that restores, and nobody else has rights.",
-            remedy="GRANT them again after the restore.",
+            message=f"All tables belong to {owned.heir!r}: in the restored database they are handed over to it again.",
+            severity=Severity.NOTE,
+        )
+    elif owned.others:
+        yield Problem(
+            message=f"Tables belong to {_sentence(owned.others)}: in the restored database all belong to the role "
+            "that restores.",
+            remedy="ALTER TABLE … OWNER TO … after the restore, or restore as a member of the one role that owns all.",
             severity=Severity.NOTE,
         )
 

@@ -58,7 +58,12 @@ class Command(BackupCommand):
         where = parser.add_argument_group("where it goes (default: --switch)")
         where.add_argument("-d", "--database", help="the database alias (default: the only one)")
         where.add_argument("--switch", action="store_true", help="in the live database's place; that one is kept")
-        where.add_argument("--into", metavar="NAME", default="", help="a new database of this name, which stays")
+        where.add_argument(
+            "--into",
+            metavar="NAME|URL",
+            default="",
+            help="a new database, which stays: a name, postgresql://user@host:port/name, or env:VARIABLE with that",
+        )
         where.add_argument("--tables", default="", help="only these tables, into the live database")
         where.add_argument("--rollback", nargs="?", const="", metavar="NAME", help="take the last switch back")
         where.add_argument("--replaced", action="store_true", help="list the databases that switches have put aside")

@@ -89,7 +89,7 @@ class _Run:
             self.plan.backup.name,
             request.database,
             request.target,
-            request.into or ", ".join(request.tables) or self.plan.database_name,
+            self.plan.destination,
             self.started_at,
             self.environment.config.host,
         )
@@ -129,12 +129,17 @@ class _Run:
     def _restore(self, folder: Folder) -> RestoreResult:
         drill = Drill(environment=self.environment, backup=self.plan.backup, request=VerifyRequest(level=self._level()))
         drill.read_copies()
-        dump = drill.decode(self.engine, folder)
-        with self.engine.scratch(self.plan.backup.manifest.database, folder) as scratch:
+        engine = self.plan.place.engine
+        if engine is not self.engine:
+            engine.remove_orphans()
+        dump = drill.decode(engine, folder)
+        with engine.scratch(self.plan.backup.manifest.database, folder) as scratch:
             verified = self._verified(drill, scratch, dump)
-            dump.unlink(missing_ok=True)
             if self._request.migrate:
                 self._migrate(scratch)
+            if self._request.target in _KEEPS_COPY:
+                self.notes += scratch.restore_privileges(dump, self.plan.backup.manifest)
+            dump.unlink(missing_ok=True)
             return _TARGETS[self._request.target](self, scratch, verified)
 
     def _level(self) -> str:
@@ -145,7 +150,7 @@ class _Run:
         """Restore beside and compare; what is not exactly the state that was saved goes nowhere."""
         error: BackupError | None = None
         try:
-            drill.restore(self.engine, scratch, dump)
+            drill.restore(self.plan.place.engine, scratch, dump)
         except BackupError as raised:
             error = raised
         result = drill.result(error)
@@ -233,7 +238,7 @@ class _Run:
 
     def into(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
         """Leave the copy under its own name."""
-        how_to_look = self.engine.keep_as(scratch, self._request.into)
+        how_to_look = self.plan.place.engine.keep_as(scratch, self.plan.place.name)
         return self._noted(self._result(verified, how_to_look=how_to_look))
 
     def tables(self, scratch: Scratch, verified: VerificationResult) -> RestoreResult:
@@ -270,7 +275,7 @@ class _Run:
             backup=self.plan.backup.name,
             database=self._request.database,
             target=self._request.target,
-            destination=self._request.into or self.plan.database_name,
+            destination=self.plan.place.shown,
             verification=verified,
             replaced=switched.replaced if switched else None,
             safety_backup=self.safety_backup,
@@ -286,6 +291,8 @@ def _breaks(kind: MeasurementKind, value: str) -> bool:
     return kind is MeasurementKind.INVARIANT and value not in {"", "0"}
 
 
+# Which targets let people work with the copy itself?
+_KEEPS_COPY = frozenset({RestoreTarget.SWITCH, RestoreTarget.INTO})
 # How each target is reached once the copy stands beside the live database and was found equal.
 _TARGETS = {
     RestoreTarget.SWITCH: _Run.switch,

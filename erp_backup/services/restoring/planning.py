@@ -18,7 +18,7 @@ from erp_backup.core.errors import (
 from erp_backup.core.figures import Severity
 from erp_backup.core.manifest import Manifest
 from erp_backup.core.spaces import require_space
-from erp_backup.engines.base import Engine, Problem
+from erp_backup.engines.base import Engine, Place, Problem
 from erp_backup.modelchecks.declared import checks_for
 from erp_backup.models import Outcome, RestoreTarget, Verification
 from erp_backup.services import foreign, migrating
@@ -38,16 +38,19 @@ def plan_restore(environment: Environment, engine: Engine, request: RestoreReque
     Raises NoBackupError, UsageError, RefusedError and their kin where the question itself has no answer.
     """
     require_consistent(request)
+    place = _place(engine, request)
     backup = choosing.choose(environment, request)
     has_live, live_problems = _live(engine)
-    problems = [*live_problems, *_problems(environment, engine, request, backup)]
+    problems = [*live_problems, *_problems(environment, place.engine, request, backup)]
     return RestorePlan(
         request=request,
         backup=backup,
         database_name=engine.database.name,
+        place=place,
+        destination=_destination(request, place),
         has_live=has_live,
         age=environment.clock.now() - backup.manifest.taken_at,
-        steps=tuple(_steps(request, has_live=has_live, is_foreign=backup.manifest.is_foreign)),
+        steps=tuple(_steps(request, place, has_live=has_live, is_foreign=backup.manifest.is_foreign)),
         problems=tuple(_waived(problem, request) for problem in problems),
         restore_seconds=_last_drill(backup.name),
     )
@@ -59,6 +62,17 @@ def _waived(problem: Problem, request: RestoreRequest) -> Problem:
     if not reason:
         return problem
     return replace(problem, severity=Severity.NOTE, remedy=f"Taken because: {reason}")
+
+
+def _place(engine: Engine, request: RestoreRequest) -> Place:
+    if request.target is RestoreTarget.INTO:
+        return engine.elsewhere(request.into)
+    name = engine.database.name
+    return Place(engine=engine, name=name, shown=name)
+
+
+def _destination(request: RestoreRequest, place: Place) -> str:
+    return ", ".join(request.tables) if request.target is RestoreTarget.TABLES and request.tables else place.shown
 
 
 def _live(engine: Engine) -> tuple[bool, list[Problem]]:
@@ -185,14 +199,18 @@ def _model_checks(environment: Environment, backup: Found) -> Iterator[Problem]:
         )
 
 
-def _steps(request: RestoreRequest, *, has_live: bool, is_foreign: bool) -> Iterator[str]:
+def _steps(request: RestoreRequest, place: Place, *, has_live: bool, is_foreign: bool) -> Iterator[str]:
     if request.target in CHANGES_LIVE and has_live:
         yield "back up the live database as it is now" if request.safety_backup else "NO safety backup is taken"
-    beside = "ask its model checks" if is_foreign else "compare everything with the manifest"
-    yield f"restore beside the live database and {beside}"
+    where = "beside the live database" if place.name == place.shown else f"at the server of {place.shown}"
+    how = "ask its model checks" if is_foreign else "compare everything with the manifest"
+    yield f"restore {where} and {how}"
     if request.migrate:
         yield "migrate the restored database and run the model checks"
-    yield from _LAST_STEPS[request.target](request, has_live)
+    if request.target is RestoreTarget.INTO:
+        yield f"leave it as {place.shown}"
+    else:
+        yield from _LAST_STEPS[request.target](request, has_live)
 
 
 def _switch_steps(request: RestoreRequest, has_live: bool) -> Iterator[str]:  # noqa: FBT001 - called by table
@@ -205,7 +223,6 @@ def _switch_steps(request: RestoreRequest, has_live: bool) -> Iterator[str]:  # 
 
 _LAST_STEPS: Mapping[RestoreTarget, Callable[[RestoreRequest, bool], Iterable[str]]] = {
     RestoreTarget.SWITCH: _switch_steps,
-    RestoreTarget.INTO: lambda request, _: [f"leave it as {request.into}"],
     RestoreTarget.TABLES: lambda request, _: [
         f"replace the rows of {', '.join((*request.tables, *request.schemas))} in one transaction"
     ],

@@ -10,7 +10,7 @@ from typing import Any
 
 from erp_backup.core.errors import UsageError
 from erp_backup.core.figures import Severity
-from erp_backup.engines.base import Problem, Replaced
+from erp_backup.engines.base import Place, Problem, Replaced
 from erp_backup.models import RestoreTarget
 from erp_backup.services.catalog import Found
 from erp_backup.services.verification import VerificationResult
@@ -43,6 +43,8 @@ class RestorePlan:
     request: RestoreRequest
     backup: Found
     database_name: str  # what is typed to confirm
+    place: Place  # where it is restored beside, or (INTO) to stay
+    destination: str  # in words, for people and the history
     has_live: bool
     age: timedelta
     steps: tuple[str, ...]
