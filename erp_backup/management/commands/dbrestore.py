@@ -116,6 +116,9 @@ class Command(BackupCommand):
 
     def _roll_back(self, environment: Environment, alias: str, options: dict[str, Any]) -> int:
         engine = environment.engine(alias)
+        earlier = None if options["dry_run"] else rollback.complete_earlier(environment, alias)
+        if earlier is not None:
+            return self._show(earlier, environment, options)
         replaced = rollback.find_replaced(engine, options["rollback"])
         if not options["json"]:
             at = f"{replaced.replaced_at:%Y-%m-%d %H:%M:%S} UTC"
