@@ -1,7 +1,7 @@
 """A backup that dies at a chosen moment: `python -m tests.support.crashing EVENT SIGNAL`, or `count` to count them.
 
-The moments are the calls of the reporter: every phase, every chunk of the dump, the end; EVENT may be a phase's name. The
-reporter is one of the things that a run's environment takes from outside. `EVENT SIGNAL COMMAND ...` and
+The moments are the calls of the reporter: every phase, every chunk of the dump, the end; EVENT may be a phase's name.
+The reporter is one of the things that a run's environment takes from outside. `EVENT SIGNAL COMMAND ...` and
 `count COMMAND ...` do the same with a command of ours; counting prints the names of the moments.
 """
 
