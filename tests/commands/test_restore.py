@@ -182,19 +182,6 @@ def at_a_terminal(host: Host, arguments: list[str], answer: str) -> tuple[int, s
 class TestFailures:
     """Before the switch: each with its own code, the live database as it was, nothing left."""
 
-    def assert_refused(
-        self, erp: Erp, code: int, text: str, *arguments: str, env: dict[str, str] | None = None
-    ) -> None:
-        """Try, and look."""
-        before = erp.content
-        result = erp.restore(*arguments, check=False, env=env)
-
-        assert code == result.returncode, str(result)
-        assert text in result.stderr + result.stdout, str(result)
-        assert "Traceback" not in result.stderr
-        assert before == erp.content
-        erp.assert_nothing_left()
-
     def test_damaged_archive__exit_5(self, erp: Erp) -> None:
         """One byte of it."""
         path = erp.host.backups_dir / leftovers.backups(erp.host)[erp.backup]
@@ -203,17 +190,17 @@ class TestFailures:
         damaged[len(whole) // 2] ^= 1
         path.write_bytes(damaged)
         try:
-            self.assert_refused(erp, 5, path.name, erp.backup)
+            erp.assert_refused(5, path.name, erp.backup)
         finally:
             path.write_bytes(whole)
 
     def test_no_backup_before_that_time__exit_4(self, erp: Erp) -> None:
         """Nor is a newer one taken instead."""
-        self.assert_refused(erp, 4, "no good full backup", "--before", "2001-01-01")
+        erp.assert_refused(4, "no good full backup", "--before", "2001-01-01")
 
     def test_unknown_backup__exit_4(self, erp: Erp) -> None:
         """A name that does not exist."""
-        self.assert_refused(erp, 4, "nosuch", "nosuch")
+        erp.assert_refused(4, "nosuch", "nosuch")
 
     def test_no_space__exit_31(self, erp: Erp, tmp_path: Path) -> None:
         """A state folder on a disk that is too small."""
@@ -224,17 +211,17 @@ class TestFailures:
             for path in erp.host.state_dir.glob("*.*"):
                 (small / path.name).write_bytes(path.read_bytes())
                 (small / path.name).chmod(0o600)
-            self.assert_refused(erp, 31, "small", env={"ERP_BACKUP_STATE_DIR": str(small)})
+            erp.assert_refused(31, "small", env={"ERP_BACKUP_STATE_DIR": str(small)})
         finally:
             subprocess.run(["umount", small], check=True)
 
     def test_two_targets__exit_2(self, erp: Erp) -> None:
         """It goes to one place."""
-        self.assert_refused(erp, 2, "one place", "--switch", "--into", "other")
+        erp.assert_refused(2, "one place", "--switch", "--into", "other")
 
     def test_passphrase_on_the_command_line__refused(self, erp: Erp) -> None:
         """And not repeated."""
-        self.assert_refused(erp, 9, "can be read by every user", "--passphrase", "hunter2")
+        erp.assert_refused(9, "can be read by every user", "--passphrase", "hunter2")
 
 
 class TestSchemas:

@@ -65,18 +65,36 @@ class Erp:
         """Run dbrestore without asking."""
         return self.host.manage("dbrestore", "--noinput", *arguments, check=check, env=env)
 
+    def assert_refused(self, code: int, text: str, *arguments: str, env: dict[str, str] | None = None) -> None:
+        """Assert that a restore fails with that code and message, and that all is as it was."""
+        with self.unchanged():
+            result = self.restore(*arguments, check=False, env=env)
+
+            assert code == result.returncode, str(result)
+            assert text in result.stderr + result.stdout, str(result)
+            assert "Traceback" not in result.stderr
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Assert that the block leaves the live database as it was, the ERP open, and nothing else behind."""
+        before = self.content
+        yield
+        assert before == self.content
+        assert [] == self.sql("SELECT name FROM erp_backup_restore WHERE status = 'running'")
+        self.assert_nothing_left()
+
     def assert_nothing_left(self) -> None:
         """No scratch database, job, file of nobody, process."""
         leftovers.assert_nothing_left(self.host, self.cluster)
 
 
 @contextlib.contextmanager
-def made(folder: Path, kind: str, postgres: Cluster) -> Iterator[Erp]:
-    """Make a demo with one backup."""
+def made(folder: Path, kind: str, postgres: Cluster, settings: str = "") -> Iterator[Erp]:
+    """Make a demo with one backup; ``settings`` end its settings module."""
     with temporary_database(postgres, owner="erp_owner") as entry:
         is_postgresql = kind == "postgresql"
         databases = {"default": entry} if is_postgresql else None
-        host = Host(folder / "host", databases=databases, extra_settings=RELEASES)
+        host = Host(folder / "host", databases=databases, extra_settings=RELEASES + settings)
         host.migrate()
         host.seed(users=5, items=10, transactions=40)
         database = entry if is_postgresql else host.database_file
