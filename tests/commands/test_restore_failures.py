@@ -122,7 +122,7 @@ class TestKeys:
         identity = tmp_path / "identity"
         identity.touch(mode=0o600)
         identity.write_text(str(pyrage.x25519.Identity.generate()))
-        erp.assert_refused(8, "identity", encrypted, env={"ERP_BACKUP_IDENTITY_FILE": str(identity)})
+        erp.assert_refused(8, "identities", encrypted, env={"ERP_BACKUP_IDENTITY_FILE": str(identity)})
 
     def test_signed_by_a_stranger__refused(self, erp: Erp, tmp_path: Path) -> None:
         """A manifest whose key is not trusted here says nothing."""
