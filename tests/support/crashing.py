@@ -2,7 +2,8 @@
 
 The moments are the calls of the reporter: every phase, every chunk of the dump, the end; EVENT may be a phase's name.
 The reporter is one of the things that a run's environment takes from outside. `EVENT SIGNAL COMMAND ...` and
-`count COMMAND ...` do the same with a command of ours; counting prints the names of the moments.
+`count COMMAND ...` do the same with a command of ours; counting prints the names of the moments. There are two more of
+them where no phase begins: when an engine has switched, and when it has settled that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import django
 
@@ -51,12 +54,28 @@ class Dying:
         self._call("end")
 
 
+def told(step: Callable[..., Any], name: str, reporter: Dying) -> Callable[..., Any]:
+    """Return ``step``, after which the reporter is told of it: no phase begins there."""
+
+    def done(*arguments: Any) -> Any:
+        result = step(*arguments)
+        reporter.phase(name)
+        return result
+
+    return done
+
+
 def command(reporter: Dying, arguments: list[str]) -> None:
     """Run a command of ours to its end, if it comes to that."""
     from django.core.management import execute_from_command_line
 
+    from erp_backup.engines.postgresql import PostgreSQL
+    from erp_backup.engines.sqlite import SQLite
     from erp_backup.management import base
 
+    for engine in (PostgreSQL, SQLite):
+        for step, said in (("switch", "switched"), ("switch_back", "switched"), ("settle_switch", "settled")):
+            setattr(engine, step, told(getattr(engine, step), said, reporter))
     base.choose_reporter = lambda *_, **__: reporter
     execute_from_command_line(["manage.py", *arguments])
     sys.stdout.write(json.dumps(reporter.names))

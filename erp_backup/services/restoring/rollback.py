@@ -73,8 +73,15 @@ def roll_back(environment: Environment, alias: str, name: str = "") -> RestoreRe
             with maintenance.closed(environment, reason="A restore is being taken back.", owner=restore):
                 environment.reporter.phase("switch back")
                 switched = taking.take(lambda: engine.switch_back(replaced, request))
-                columns = {"target": RestoreTarget.ROLLBACK, "destination": destination}
-                done = aftermath.finish(environment, engine, history, switched, alias, **columns)
+                done = aftermath.finish(
+                    environment,
+                    engine,
+                    history,
+                    switched,
+                    alias,
+                    target=RestoreTarget.ROLLBACK,
+                    destination=destination,
+                )
         except BackupError as error:
             if taking.is_taken:
                 raise taking.unfinished(error) from error
