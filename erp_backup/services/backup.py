@@ -30,6 +30,7 @@ from erp_backup.services import catalog, heads, leftovers, measuring, storing
 from erp_backup.services.environment import Environment, folder_location
 from erp_backup.services.heads import Head
 from erp_backup.services.history import CopyNote, History
+from erp_backup.services.restoring.recovering import recover
 
 _ATTEMPTS = 4  # a lock in the way (somebody's migration) costs an attempt, not the backup
 _PAUSE = 2.0  # seconds before the next one, longer each time
@@ -123,6 +124,7 @@ def take_backup(environment: Environment, request: BackupRequest) -> BackupResul
     holder = f"backup (process {os.getpid()} on {environment.config.host})"
     environment.signer()  # a missing or unreadable key is said before anything is done
     with engine.lock(holder, environment.config.state_dir):
+        recover(environment, engine, History(environment.actor), request.database)
         return back_up_locked(environment, engine, request)
 
 

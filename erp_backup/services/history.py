@@ -69,6 +69,12 @@ class History:
         Event.objects.create(at=at, kind=kind, subject=subject, message=message, actor=self.actor, data=data)
 
     @_remembered
+    def event_once(self, at: datetime, kind: str, subject: str, message: str = "", **data: Any) -> None:
+        """Add a line to the audit log, unless the same has been said about ``subject``: by a run that died, then."""
+        if not Event.objects.filter(kind=kind, subject=subject).exists():
+            Event.objects.create(at=at, kind=kind, subject=subject, message=message, actor=self.actor, data=data)
+
+    @_remembered
     def begin(self, *, name: str, database: str, database_name: str, kind: str, at: datetime, host: str) -> None:
         """Note that an attempt at a backup has begun."""
         Backup.objects.update_or_create(
@@ -152,6 +158,11 @@ class History:
                 "status": RestoreStatus.RUNNING,
             },
         )
+
+    @_remembered
+    def safety_backup(self, name: str, backup: str) -> None:
+        """Note at once what was saved before a restore: whoever completes it knows it from here."""
+        Restore.objects.filter(name=name).update(safety_backup=backup)
 
     @_remembered
     def finish_restore(

@@ -14,6 +14,7 @@ from erp_backup.services import catalog, drill, heads, leftovers
 from erp_backup.services.catalog import Entry, Found
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
+from erp_backup.services.restoring.recovering import recover_dead
 from erp_backup.services.verification import VerificationResult, VerifyRequest
 
 Selected = Found | VerificationResult
@@ -44,7 +45,9 @@ def _clean_up(environment: Environment, selected: Sequence[Selected], history: H
     """Remove what dead runs left; a server that is away says so later, in the result of what needed it."""
     for alias in {item.manifest.database.alias for item in selected if isinstance(item, Found)}:
         try:
-            leftovers.clean_up(environment, environment.engine(alias), history)
+            engine = environment.engine(alias)
+            recover_dead(environment, engine, history, alias)
+            leftovers.clean_up(environment, engine, history)
         except BackupError as error:
             environment.reporter.warning(f"Leftovers could not be looked for: {error}")
 

@@ -2,101 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import leftovers
 from tests.support.content import content_of, rows_of
-from tests.support.host import REPOSITORY, Host, Result
-from tests.support.postgres import Cluster, temporary_database
+from tests.support.host import REPOSITORY, Host
+from tests.support.postgres import Cluster
+from tests.support.restoring import Erp, made
 
-RELEASES = """
-import os, sys
-if os.environ.get("NEWER_RELEASE"):
-    sys.path.insert(0, os.environ["NEWER_RELEASE"])
-    MIGRATION_MODULES = {"erp": "newer_migrations"}
-"""
 USERS = "from django.contrib.auth import get_user_model as m; U = m(); "
-
-
-@dataclass
-class Erp:
-    """A demo with one proven backup, `state`, and what its live database holds."""
-
-    host: Host
-    database: dict[str, Any] | Path
-    cluster: Cluster | None
-    state: str = ""
-    backup: str = ""
-    name: str = field(default="")
-
-    @property
-    def content(self) -> str:
-        """What the live database holds now."""
-        return content_of(self.database, self.cluster)
-
-    def run(self, code: str, env: dict[str, str] | None = None) -> str:
-        """Run Python in the ERP."""
-        return self.host.manage("shell", "--no-imports", "-c", code, env=env).stdout.strip()
-
-    def change(self) -> None:
-        """Do something after the backup that a restore undoes."""
-        statement = "UPDATE users SET is_active = false WHERE id = 2"
-        if isinstance(self.database, Path):
-            with contextlib.closing(sqlite3.connect(self.database)) as connection, connection:
-                connection.execute(statement)
-        else:
-            assert self.cluster is not None
-            with self.cluster.connect(self.database["NAME"]) as connection:
-                connection.execute(statement)
-
-    def restore(self, *arguments: str, check: bool = True, env: dict[str, str] | None = None) -> Result:
-        """Run dbrestore without asking."""
-        return self.host.manage("dbrestore", "--noinput", *arguments, check=check, env=env)
-
-    def assert_nothing_left(self) -> None:
-        """No scratch database, job, file of nobody, process."""
-        replaced = self.host.state_dir / "replaced"
-        known = {replaced.name, "switches", "maintenance.lock"}
-        left = leftovers.unexplained_files(self.host) - known
-
-        assert set() == left
-        assert [] == leftovers.processes_of(self.host)
-        if self.cluster is not None:
-            assert set() == leftovers.scratch_databases(self.cluster)
-
-
-@contextlib.contextmanager
-def made(folder: Path, kind: str, postgres: Cluster) -> Iterator[Erp]:
-    """Make a demo with one backup."""
-    with temporary_database(postgres, owner="erp_owner") as entry:
-        is_postgresql = kind == "postgresql"
-        databases = {"default": entry} if is_postgresql else None
-        host = Host(folder / "host", databases=databases, extra_settings=RELEASES)
-        host.migrate()
-        host.seed(users=5, items=10, transactions=40)
-        database = entry if is_postgresql else host.database_file
-        erp = Erp(host, database, postgres if is_postgresql else None)
-        erp.name = entry["NAME"] if is_postgresql else "app.db"
-        erp.state = erp.content
-        erp.backup = host.manage("dbbackup", "--json").json()["backups"][0]["id"]
-        yield erp
-        host.close()
-        if is_postgresql:
-            for name in postgres.databases():
-                if name.startswith(f"{entry['NAME']}__old"):
-                    postgres.drop_database(name)
 
 
 @pytest.fixture(scope="module", params=["postgresql", "sqlite"])
@@ -313,19 +235,6 @@ def at_a_terminal(host: Host, arguments: list[str], answer: str) -> tuple[int, s
 class TestFailures:
     """Before the switch: each with its own code, the live database as it was, nothing left."""
 
-    def assert_refused(
-        self, erp: Erp, code: int, text: str, *arguments: str, env: dict[str, str] | None = None
-    ) -> None:
-        """Try, and look."""
-        before = erp.content
-        result = erp.restore(*arguments, check=False, env=env)
-
-        assert code == result.returncode, str(result)
-        assert text in result.stderr + result.stdout, str(result)
-        assert "Traceback" not in result.stderr
-        assert before == erp.content
-        erp.assert_nothing_left()
-
     def test_damaged_archive__exit_5(self, erp: Erp) -> None:
         """One byte of it."""
         path = erp.host.backups_dir / leftovers.backups(erp.host)[erp.backup]
@@ -334,17 +243,17 @@ class TestFailures:
         damaged[len(whole) // 2] ^= 1
         path.write_bytes(damaged)
         try:
-            self.assert_refused(erp, 5, path.name, erp.backup)
+            erp.assert_refused(5, path.name, erp.backup)
         finally:
             path.write_bytes(whole)
 
     def test_no_backup_before_that_time__exit_4(self, erp: Erp) -> None:
         """Nor is a newer one taken instead."""
-        self.assert_refused(erp, 4, "no good full backup", "--before", "2001-01-01")
+        erp.assert_refused(4, "no good full backup", "--before", "2001-01-01")
 
     def test_unknown_backup__exit_4(self, erp: Erp) -> None:
         """A name that does not exist."""
-        self.assert_refused(erp, 4, "nosuch", "nosuch")
+        erp.assert_refused(4, "nosuch", "nosuch")
 
     def test_no_space__exit_31(self, erp: Erp, tmp_path: Path) -> None:
         """A state folder on a disk that is too small."""
@@ -355,17 +264,17 @@ class TestFailures:
             for path in erp.host.state_dir.glob("*.*"):
                 (small / path.name).write_bytes(path.read_bytes())
                 (small / path.name).chmod(0o600)
-            self.assert_refused(erp, 31, "small", env={"ERP_BACKUP_STATE_DIR": str(small)})
+            erp.assert_refused(31, "small", env={"ERP_BACKUP_STATE_DIR": str(small)})
         finally:
             subprocess.run(["umount", small], check=True)
 
     def test_two_targets__exit_2(self, erp: Erp) -> None:
         """It goes to one place."""
-        self.assert_refused(erp, 2, "one place", "--switch", "--into", "other")
+        erp.assert_refused(2, "one place", "--switch", "--into", "other")
 
     def test_passphrase_on_the_command_line__refused(self, erp: Erp) -> None:
         """And not repeated."""
-        self.assert_refused(erp, 9, "can be read by every user", "--passphrase", "hunter2")
+        erp.assert_refused(9, "can be read by every user", "--passphrase", "hunter2")
 
 
 class TestSchemas:

@@ -34,7 +34,11 @@ def rows_of(content: str) -> list[str]:
                 found.append(line)
         lines = found
     return sorted(
-        line for line in lines if line.startswith(("INSERT", "COPY")) or ("\t" in line and "session" not in line)
+        line
+        for line in lines
+        if (line.startswith("INSERT") and '"django_session"' not in line)
+        or line.startswith("COPY")
+        or ("\t" in line and "session" not in line)
     )
 
 

@@ -291,6 +291,7 @@ def _parameters(*, fsync: bool) -> dict[str, str]:
     return {
         "listen_addresses": HOST,
         "max_connections": "100",
+        "max_prepared_transactions": "2",
         "wal_level": "logical",
         "fsync": durable,
         "full_page_writes": durable,

@@ -124,6 +124,9 @@ class Command(BackupCommand):
 
     def _roll_back(self, environment: Environment, alias: str, options: dict[str, Any]) -> int:
         engine = environment.engine(alias)
+        earlier = None if options["dry_run"] else rollback.complete_earlier(environment, alias)
+        if earlier is not None:
+            return self._show(earlier, environment, options)
         replaced = rollback.find_replaced(engine, options["rollback"])
         at = f"{replaced.replaced_at:%Y-%m-%d %H:%M:%S} UTC"
         done = f"Takes {replaced.name} back, which was replaced at {at}. What is live now is kept in its turn."

@@ -40,11 +40,21 @@ def prepare(environment: Environment, scratch: Scratch, alias: str, *, has_live:
         return aftermath.end_sessions(image)
 
 
-def finish(environment: Environment, engine: Engine, history: History, switched: Switched, alias: str) -> Done:
-    """Do what follows a switch that has taken place, then settle it. A run that died is finished by the next one.
+def finish(
+    environment: Environment,
+    engine: Engine,
+    history: History,
+    switched: Switched,
+    alias: str,
+    *,
+    ended: Ended | None = None,
+    **columns: Any,
+) -> Done:
+    """Do what follows a switch that has taken place, note it, settle it. A run that died is finished by the next one.
 
     The replaced database is looked at once more: what was written to the history at the last moment comes along. Where
     it is too damaged for that, or there is none, the history is rebuilt from the manifests in the locations.
+    ``columns`` are those of the restore's row that this run knows.
     """
     environment.reporter.phase("after the switch")
     connections[alias].close()  # it was ended by the switch, or knows the old database's settings
@@ -56,6 +66,10 @@ def finish(environment: Environment, engine: Engine, history: History, switched:
     if "revived" not in report:
         report["revived"] = jsondata.to_data(reviving.revived(None, alias))
     report["queued"] = jsondata.to_data(aftermath.queued(alias))
+    if ended is not None:
+        report["sessions"] = jsondata.to_data(ended)
+    # First noted, then settled: a restore that is settled but not noted would look as if it had never taken place.
+    _note(environment, history, switched, report, alias=alias, **columns)
     engine.settle_switch(switched)
     problems += [*_check(engine, alias), *_prune(environment, engine, switched)]
     return Done(report=report, problems=tuple(problems))
@@ -82,17 +96,17 @@ def _compare_with_replaced(engine: Engine, switched: Switched, alias: str, repor
 _UNREADABLE = (CorruptError, DatabaseError, django.db.Error)
 
 
-def note(
+def _note(
     environment: Environment,
     history: History,
     switched: Switched,
-    done: Done,
+    report: dict[str, Any],
     *,
-    backup: str,
     alias: str,
+    backup: str = "",
     **columns: Any,
 ) -> None:
-    """Write down, in the database that is live now, that the restore is complete."""
+    """Write down, in the database that is live now, that the restore is complete; twice gives the same."""
     now = environment.clock.now()
     replaced = switched.replaced.name if switched.replaced else ""
     if backup:
@@ -101,13 +115,14 @@ def note(
         switched.restore,
         now,
         RestoreStatus.COMPLETE,
-        report=done.report,
+        report=report,
         replaced=replaced,
         database=alias,
         host=environment.config.host,
         **columns,
     )
-    history.event(now, "restore", switched.restore, f"{backup} is live, {replaced or 'nothing'} was replaced")
+    said = f"{backup or 'it'} is live, {replaced or 'nothing'} was replaced"
+    history.event_once(now, "restore", switched.restore, said)
 
 
 def _check(engine: Engine, alias: str) -> list[str]:

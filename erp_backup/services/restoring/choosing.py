@@ -25,9 +25,10 @@ def choose(environment: Environment, request: RestoreRequest) -> Found:
     if request.path is not None:
         return from_path(environment, request.path)
     locations = [environment.location(alias) for alias in request.locations] or list(environment.locations)
-    found = catalog.group(_readable(environment, locations))
+    entries = _readable(environment, locations)
+    found = catalog.group(entries)
     if request.backup:
-        return _named(environment, catalog.find(found, request.backup), request.database)
+        return _named(environment, _find(found, entries, request.backup), request.database)
     candidates = [backup for backup in found if _fits(backup, request)]
     proven = proofs(backup.name for backup in candidates)
     good = [backup for backup in candidates if proven[backup.name] is not Proof.FAILED]
@@ -52,6 +53,18 @@ def _readable(environment: Environment, locations: list[Location]) -> list[catal
     if errors and not entries:
         raise errors[0]
     return sorted(entries, key=lambda entry: entry.manifest is None)
+
+
+def _find(found: list[Found], entries: list[catalog.Entry], name: str) -> Found:
+    """The backup of that name; one that is there, but cannot be believed, is not said to be missing."""
+    stem = name.rsplit("/", 1)[-1].removesuffix(MANIFEST_SUFFIX)
+    try:
+        return catalog.find(found, name)
+    except NoBackupError:
+        for entry in entries:
+            if entry.error is not None and entry.name.startswith(f"{stem}."):
+                raise entry.error from None
+        raise
 
 
 def _fits(backup: Found, request: RestoreRequest) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from erp_backup.core import jsondata
 from erp_backup.core.errors import BackupError, CorruptError, DatabaseError, DifferenceError, ProgramError, RefusedError
 from erp_backup.core.figures import Figures, MeasurementKind, Outcome, Severity
 from erp_backup.core.names import new_identifier
@@ -25,6 +24,7 @@ from erp_backup.services.restoring import aftermath as following
 from erp_backup.services.restoring.planning import CHANGES_LIVE, plan_restore, schema_problems
 from erp_backup.services.restoring.recovering import recover
 from erp_backup.services.restoring.request import RestorePlan, RestoreRequest, RestoreResult
+from erp_backup.services.restoring.taking import Taking
 from erp_backup.services.verification import VerificationResult, VerifyRequest
 
 
@@ -71,11 +71,13 @@ class _Run:
     safety_backup: str = ""
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    taking: Taking = field(init=False)
 
     def __post_init__(self) -> None:
         self.begun = self.environment.clock.monotonic()
         self.started_at = self.environment.clock.now()
         self.name = new_identifier("restore", self._request.target.name.lower(), self.started_at)
+        self.taking = Taking(self.engine, self.name)
 
     @property
     def _request(self) -> RestoreRequest:
@@ -100,6 +102,8 @@ class _Run:
             with self.environment.workspace.folder("restore") as folder:
                 result = self._restore(folder)
         except BackupError as error:
+            if self.taking.is_taken:
+                raise self.taking.unfinished(error) from error
             now = self.environment.clock.now()
             history.finish_restore(self.name, now, RestoreStatus.FAILED, error.exit_code, str(error))
             history.event(now, "restore failed", self.name, str(error), backup=self.plan.backup.name)
@@ -124,6 +128,7 @@ class _Run:
             self.environment.reporter.warning(self.notes[-1])
             return
         self.safety_backup = made.manifest.id
+        self.history.safety_backup(self.name, self.safety_backup)
         self.problems += made.problems
 
     def _restore(self, folder: Folder) -> RestoreResult:
@@ -208,24 +213,20 @@ class _Run:
         )
         with self._closed():
             self.environment.reporter.phase("switch")
-            switched = self._switched(scratch, request)
+            switched = self.taking.take(lambda: self.engine.switch(scratch, request))
             self.history.problem = ""  # of the database that was replaced: all of it is written again now
-            done = following.finish(self.environment, self.engine, self.history, switched, alias)
-            columns = {"safety_backup": self.safety_backup, "destination": self.plan.database_name}
-            done.report["sessions"] = jsondata.to_data(ended)
-            backup = self.plan.backup.name
-            following.note(self.environment, self.history, switched, done, backup=backup, alias=alias, **columns)
+            done = following.finish(
+                self.environment,
+                self.engine,
+                self.history,
+                switched,
+                alias,
+                ended=ended,
+                backup=self.plan.backup.name,
+                safety_backup=self.safety_backup,
+                destination=self.plan.database_name,
+            )
         return self._result(verified, switched=switched, done=done)
-
-    def _switched(self, scratch: Scratch, request: SwitchRequest) -> Switched:
-        """Whatever interrupts the switch itself: the databases say whether it has taken place."""
-        try:
-            return self.engine.switch(scratch, request)
-        except BackupError:
-            switched = self.engine.recover_switch()
-            if switched is None or switched.restore != self.name:
-                raise
-            return switched
 
     @contextlib.contextmanager
     def _closed(self) -> Iterator[None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from django.db import DatabaseError, InterfaceError
 
-from erp_backup.core.errors import BackupError
+from erp_backup.core.errors import BackupError, LockedError
 from erp_backup.engines.base import Engine
 from erp_backup.models import Restore, RestoreStatus
 from erp_backup.services import maintenance
@@ -25,22 +27,40 @@ def recover(environment: Environment, engine: Engine, history: History, alias: s
     switched = engine.recover_switch()
     if switched is not None:
         environment.reporter.note(f"The restore {switched.restore} had switched and then died: completing it.")
-        done = aftermath.finish(environment, engine, history, switched, alias)
-        aftermath.note(environment, history, switched, done, backup="", alias=alias)
-    _mark_dead(environment, history, alias, completed=switched.restore if switched else "")
+        aftermath.finish(environment, engine, history, switched, alias)
+    for name in _running(alias):
+        if switched is None or name != switched.restore:
+            _mark_dead(environment, history, name)
     maintenance.leave_stale(environment)
     return switched.restore if switched else ""
 
 
-def _mark_dead(environment: Environment, history: History, alias: str, *, completed: str) -> None:
-    """Restores that are still noted as running are nobody's: we hold the lock."""
-    running = Restore.objects.filter(database=alias, status=RestoreStatus.RUNNING).exclude(name=completed)
-    try:
-        names = list(running.values_list("name", flat=True))
-    except (DatabaseError, InterfaceError):
+def recover_dead(environment: Environment, engine: Engine, history: History, alias: str) -> None:
+    """Do that for a run that needs no lock itself, where anything tells of a dead run. A living one is left alone."""
+    closed = maintenance.state(environment.config)
+    if not _running(alias) and not (closed is not None and closed.is_stale):
         return
-    for name in names:
-        history.finish_restore(name, environment.clock.now(), RestoreStatus.FAILED, _DIED.exit_code, str(_DIED))
+    holder = f"recovery (process {os.getpid()} on {environment.config.host})"
+    try:
+        with engine.lock(holder, environment.config.state_dir):
+            recover(environment, engine, history, alias)
+    except LockedError as error:
+        environment.reporter.note(str(error))
+
+
+def _running(alias: str) -> list[str]:
+    """The restores that are noted as running: nobody's, for who holds the lock."""
+    running = Restore.objects.filter(database=alias, status=RestoreStatus.RUNNING)
+    try:
+        return list(running.values_list("name", flat=True))
+    except (DatabaseError, InterfaceError):
+        return []
+
+
+def _mark_dead(environment: Environment, history: History, name: str) -> None:
+    now = environment.clock.now()
+    history.finish_restore(name, now, RestoreStatus.FAILED, _DIED.exit_code, str(_DIED))
+    history.event_once(now, "restore failed", name, str(_DIED))
 
 
 _DIED = RestoreDiedError(

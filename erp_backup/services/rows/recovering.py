@@ -12,6 +12,7 @@ from erp_backup.services import backup as backups
 from erp_backup.services import beside, catalog, leftovers
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
+from erp_backup.services.restoring.recovering import recover_dead
 from erp_backup.services.rows import exporting, planning, signalling
 from erp_backup.services.rows.applying import require_applicable, write_rows
 from erp_backup.services.rows.graph import model_called
@@ -42,7 +43,9 @@ def recover_rows(environment: Environment, request: RowsRequest, confirm: Confir
 
 def _clean_up(environment: Environment, engine: Engine) -> None:
     try:
-        leftovers.clean_up(environment, engine, History(environment.actor))
+        history = History(environment.actor)
+        recover_dead(environment, engine, history, engine.database.alias)
+        leftovers.clean_up(environment, engine, history)
     except InterruptedBySignal:
         raise
     except BackupError as error:
