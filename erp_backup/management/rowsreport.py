@@ -13,7 +13,7 @@ _REASONS = {
     "needed": "they refer to them",
     "part": "part of the same object",
     "relation": "many-to-many",
-    "dependant": "they depended on them",
+    "dependent": "they depended on them",
 }
 _MOST_COLUMNS = 8
 
@@ -38,10 +38,10 @@ def _lines(plan: RowsPlan, width: int) -> Iterator[str]:
     for changed in plan.changed:
         yield ""
         yield from _changed(changed, width, overwrites=plan.overwrites)
-    for other in plan.dependants:
+    for other in plan.dependents:
         yield (
             f"{format_count(other.count)} rows of {other.model} referred to them ({other.field}) and are missing, too: "
-            "--with-dependants brings them."
+            "--with-dependents brings them."
         )
     for conflict in plan.conflicts:
         yield _conflict(conflict)

@@ -15,7 +15,7 @@ import pytest
 from tests.support import leftovers
 from tests.support.content import content_of, rows_of
 from tests.support.host import REPOSITORY, Host
-from tests.support.postgres import Cluster
+from tests.support.postgres import Cluster, temporary_database
 from tests.support.restoring import Erp, made
 
 USERS = "from django.contrib.auth import get_user_model as m; U = m(); "

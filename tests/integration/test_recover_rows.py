@@ -146,7 +146,7 @@ class TestScenario2:
         self.delete(erp)
         deleted = erp.state(*self.tables)
 
-        shown = erp.recover(model, "--with-dependants")
+        shown = erp.recover(model, "--with-dependents")
 
         assert not shown["applied"]
         assert (
@@ -154,7 +154,7 @@ class TestScenario2:
         )
         assert deleted == erp.state(*self.tables)
 
-        done = erp.recover(model, "--with-dependants", "--apply", "--noinput")
+        done = erp.recover(model, "--with-dependents", "--apply", "--noinput")
 
         assert shown["missing"] == done["missing"]
         assert (
@@ -184,7 +184,7 @@ class TestRelations:
         before = erp.state(*ZOO)
         erp.sql(*DELETE_ZOO)
 
-        done = erp.recover("zoo.Animal", "--with-dependants", *APPLY)
+        done = erp.recover("zoo.Animal", "--with-dependents", *APPLY)
         assert {
             "zoo.Animal": 2,
             "zoo.Elephant": 1,
@@ -202,7 +202,7 @@ class TestRelations:
         """The rows' own trigger wrote nothing while they came back, and works for the next row."""
         before = erp.state(*ZOO)
         erp.sql(*DELETE_ZOO[:5])
-        erp.recover("zoo.Animal", "--with-dependants", *APPLY)
+        erp.recover("zoo.Animal", "--with-dependents", *APPLY)
 
         assert before == erp.state(*ZOO)
         erp.host.manage("shell", "-c", NEXT_ANIMAL)
@@ -334,7 +334,7 @@ class TestExport:
         erp.sql(*DELETE_ZOO[:5])
         file, table = erp.host.folder / "rows.sql", erp.host.folder / "rows.csv"
 
-        exported = erp.recover("zoo.Animal", "--with-dependants", "--export", str(file))
+        exported = erp.recover("zoo.Animal", "--with-dependents", "--export", str(file))
         erp.recover("zoo.Animal", "--export", str(table))
         refused = erp.recover("zoo.Animal", "--export", str(file), code=USAGE)
 

@@ -34,7 +34,7 @@ def test_every_command_of_the_page__does_what_the_page_says(host: Host) -> None:
 
     missing = len([row for row in before if row[0] % 3 == 0])
     shown = answers["recoverrows BACKUP erp.StockLedgerEntry"].stdout
-    applied = answers["recoverrows BACKUP erp.StockLedgerEntry --with-dependants --apply"].stdout
+    applied = answers["recoverrows BACKUP erp.StockLedgerEntry --with-dependents --apply"].stdout
     assert f"{missing} rows are missing" in shown
     assert "Nothing was changed. Add --apply." in shown
     assert f"Inserted {missing} rows" in applied

@@ -32,7 +32,7 @@ class Command(BackupCommand):
             default=[],
             help="only rows with FIELD=VALUE, in Django's lookups (may be repeated)",
         )
-        parser.add_argument("--with-dependants", action="store_true", help="bring rows that referred to them, too")
+        parser.add_argument("--with-dependents", action="store_true", help="bring rows that referred to them, too")
         parser.add_argument("--changed", action="store_true", help="show rows that have changed since, too")
         parser.add_argument("--overwrite-changed", action="store_true", help="put changed rows back as they were")
         parser.add_argument(
@@ -82,7 +82,7 @@ def _request(options: dict[str, Any]) -> RowsRequest:
         where=tuple(options["where"]),
         changed=options["changed"],
         overwrite_changed=options["overwrite_changed"],
-        with_dependants=options["with_dependants"],
+        with_dependents=options["with_dependents"],
         skip_conflicts=options["skip_conflicts"],
         export=options["export"],
         apply=options["apply"],

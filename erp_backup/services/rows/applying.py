@@ -9,7 +9,7 @@ from erp_backup.services.rows import changes, checking
 from erp_backup.services.rows.planning import Found
 from erp_backup.services.rows.request import CheckChange, RowsPlan, RowsRequest
 
-_MORE_ROWS = "Nothing was changed. Bring what belongs to them as well (--with-dependants), or choose other rows."
+_MORE_ROWS = "Nothing was changed. Bring what belongs to them as well (--with-dependents), or choose other rows."
 
 
 def require_applicable(plan: RowsPlan, request: RowsRequest) -> None:

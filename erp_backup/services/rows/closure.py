@@ -41,7 +41,7 @@ class Closure:
 
     bridge: Bridge
     graph: Graph
-    with_dependants: bool
+    with_dependents: bool
     nodes: dict[type[Model], Node | None] = field(default_factory=dict)
     _queue: deque[tuple[Node, str, bool]] = field(default_factory=deque)
 
@@ -107,14 +107,14 @@ class Closure:
         self._queue.append((node, relation, False))
 
     def spread(self) -> None:
-        """Go on until every row has what it needs: parents first, then children, relations, dependants."""
+        """Go on until every row has what it needs: parents first, then children, relations, dependents."""
         while self._queue:
             while self._queue:
                 node, fresh, is_new = self._queue.popleft()
                 for link in self.graph.of(node.model):
                     self._bring_target(fresh, link)
                 for link in self.graph.to(node.model) if is_new else ():
-                    if link.is_parent or (self.with_dependants and self._is_dependant(link)):
+                    if link.is_parent or (self.with_dependents and self._is_dependent(link)):
                         self._bring_sources(fresh, link)
             self._bring_relations()
 
@@ -130,7 +130,7 @@ class Closure:
         if self.bridge.count(need):
             self.add(target, Match(columns=(link.target_column,), relation=need, others=(link.column,)), "needed")
 
-    def _is_dependant(self, link: Link) -> bool:
+    def _is_dependent(self, link: Link) -> bool:
         return link.goes_along and not link.is_parent and link.source not in self.graph.relations
 
     def _bring_sources(self, fresh: str, link: Link) -> None:
@@ -139,7 +139,7 @@ class Closure:
             return
         match = self._missing_sources(source, fresh, link)
         if match is not None:
-            self.add(source, match, "part" if link.is_parent else "dependant")
+            self.add(source, match, "part" if link.is_parent else "dependent")
 
     def _missing_sources(self, source: Node, fresh: str, link: Link, more: str = "") -> Match | None:
         """Return the keys of the copy's rows that refer to these rows and are missing."""
@@ -176,12 +176,12 @@ class Closure:
 
     # What it looks like
 
-    def dependants(self) -> list[tuple[Link, int]]:
+    def dependents(self) -> list[tuple[Link, int]]:
         """Return how many rows referred to the rows collected, are missing as well, and were not collected."""
         found = []
         for node in self.filled:
             for link in self.graph.to(node.model):
-                source = self.node(link.source) if self._is_dependant(link) else None
+                source = self.node(link.source) if self._is_dependent(link) else None
                 match = self._missing_sources(source, node.relation, link) if source is not None else None
                 if match is not None:
                     found.append((link, self.bridge.count(match.relation)))

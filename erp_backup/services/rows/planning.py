@@ -16,7 +16,7 @@ from erp_backup.services.rows.changes import Changed
 from erp_backup.services.rows.closure import Closure, Node
 from erp_backup.services.rows.conflicts import find_conflicts
 from erp_backup.services.rows.graph import graph_of, model_called
-from erp_backup.services.rows.request import Conflict, Dependants, ModelRows, RowsPlan, RowsRequest
+from erp_backup.services.rows.request import Conflict, Dependents, ModelRows, RowsPlan, RowsRequest
 from erp_backup.services.rows.samples import sample_of
 from erp_backup.services.rows.selection import selection_sql
 
@@ -48,7 +48,7 @@ def find(bridge: Bridge, scratch: Scratch, manifest: Manifest, request: RowsRequ
     """Compare the copy with the live database. Raises UsageError, RefusedError for what cannot be compared."""
     database = manifest.database.alias
     model = model_called(request.model, database)
-    closure = Closure(bridge=bridge, graph=graph_of(database), with_dependants=request.with_dependants)
+    closure = Closure(bridge=bridge, graph=graph_of(database), with_dependents=request.with_dependents)
     target = closure.node(model)
     if target is None:
         raise RefusedError(
@@ -123,7 +123,7 @@ def _in_order(closure: Closure) -> list[Node]:
 def describe(found: Found, manifest: Manifest, request: RowsRequest, destination: str) -> RowsPlan:
     """Read counts and samples: what people and machines are shown."""
     bridge = found.closure.bridge
-    dependants = [] if request.with_dependants else found.closure.dependants()
+    dependents = [] if request.with_dependents else found.closure.dependents()
     rows = [
         ModelRows(
             model=node.label,
@@ -142,8 +142,8 @@ def describe(found: Found, manifest: Manifest, request: RowsRequest, destination
         selected=found.selected,
         models=tuple(row for row in rows if row.count),
         changed=tuple(changes.describe(bridge, changed) for changed in found.changed),
-        dependants=tuple(
-            Dependants(model=link.source._meta.label, field=link.field, count=count) for link, count in dependants
+        dependents=tuple(
+            Dependents(model=link.source._meta.label, field=link.field, count=count) for link, count in dependents
         ),
         conflicts=tuple(found.conflicts),
         skipped=found.skipped,

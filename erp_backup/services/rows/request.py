@@ -18,7 +18,7 @@ class RowsRequest:
     where: tuple[str, ...] = ()  # only rows with FIELD=VALUE, in Django's lookups
     changed: bool = False  # look for rows that are other than they were, too
     overwrite_changed: bool = False  # and put them back
-    with_dependants: bool = False
+    with_dependents: bool = False
     skip_conflicts: bool = False
     export: Path | None = None
     apply: bool = False
@@ -41,7 +41,7 @@ class ModelRows:
     model: str
     table: str
     count: int
-    reason: str  # "asked for", "needed", "part", "relation", "dependant"
+    reason: str  # "asked for", "needed", "part", "relation", "dependent"
     sample: Sample
 
 
@@ -67,7 +67,7 @@ class ChangedRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dependants:
+class Dependents:
     """Rows that referred to rows that are missing, and are missing as well; they would not come back by themselves."""
 
     model: str
@@ -98,7 +98,7 @@ class RowsPlan:
     selected: int  # rows of the model in the backup that were asked for
     models: tuple[ModelRows, ...] = ()
     changed: tuple[ChangedRows, ...] = ()
-    dependants: tuple[Dependants, ...] = ()
+    dependents: tuple[Dependents, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     skipped: int = 0  # rows left out because of conflicts
     overwrites: bool = False
