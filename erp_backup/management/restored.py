@@ -14,6 +14,7 @@ from erp_backup.services.restoring.request import RestorePlan, RestoreResult
 _SAID = {
     RestoreTarget.SWITCH: "is live",
     RestoreTarget.INTO: "is restored",
+    RestoreTarget.IN_PLACE: "was restored in place",
     RestoreTarget.TABLES: "has the restored rows",
     RestoreTarget.ROLLBACK: "is taken back",
 }
@@ -38,6 +39,10 @@ def _lines_of(result: RestoreResult) -> Iterator[str]:
     if result.safety_backup:
         yield f"  before it  {result.safety_backup} (safety backup)"
     yield from (f"  note       {note}" for note in result.notes)
+    if result.differences:
+        yield f"  DIFFERS    from its manifest, or somebody has written since: {len(result.differences)} differences"
+        yield from (f"             {text}" for text in result.differences[:_SHOWN])
+        yield f"  back       manage.py dbrestore {result.safety_backup} --in-place"
     if result.replaced is not None:
         yield f"  replaced   {result.replaced.name} is kept. Take it back: manage.py dbrestore --rollback"
     if result.how_to_look:
@@ -101,6 +106,7 @@ def data_of(result: RestoreResult) -> dict[str, object]:
         "report": result.report,
         "notes": result.notes,
         "problems": result.problems,
+        "differences": result.differences,
         "milliseconds": result.milliseconds,
         "exit_code": result.exit_code,
     }
