@@ -71,6 +71,7 @@ def _headline(result: RestoreResult) -> str:
     said = {
         RestoreTarget.SWITCH: f"{result.backup} is live as {result.destination}",
         RestoreTarget.INTO: f"{result.backup} is restored as {result.destination}",
+        RestoreTarget.IN_PLACE: f"{result.backup} was restored into {result.destination}",
         RestoreTarget.TABLES: f"{result.destination} has the rows of {result.backup}",
         RestoreTarget.ROLLBACK: f"{result.destination} is what it was before the switch",
     }
@@ -89,6 +90,11 @@ def _facts(result: RestoreResult) -> Iterator[tuple[str, str]]:
     if result.safety_backup:
         yield "before it", f"{result.safety_backup} (safety backup)"
     yield from (("note", note) for note in result.notes)
+    if result.differences:
+        count = format_count(len(result.differences))
+        yield "DIFFERS", f"from its manifest, or somebody has written since: {count} differences"
+        yield from (("", text) for text in result.differences[:_SHOWN])
+        yield "back", f"manage.py dbrestore {result.safety_backup} --in-place"
     if result.replaced is not None:
         yield "replaced", f"{result.replaced.name} is kept"
         yield "take back", "manage.py dbrestore --rollback"
@@ -162,6 +168,7 @@ def data_of(result: RestoreResult) -> dict[str, object]:
         "report": result.report,
         "notes": result.notes,
         "problems": result.problems,
+        "differences": result.differences,
         "milliseconds": result.milliseconds,
         "exit_code": result.exit_code,
     }

@@ -42,13 +42,23 @@ class Ended:
 def end_sessions(alias: str) -> Ended:
     """Delete the sessions in the database ``alias``; say what else keeps people logged in, and what to do about it."""
     engine = get_config().session_engine
-    models = {model for model in (_session_model(engine), *_django_sessions()) if model is not None}
+    models = _session_models()
     there = _tables(alias)
     ended = sum(QuerySet(model, using=alias).delete()[0] for model in models if model._meta.db_table in there)
     notes = [_ADVICE[kind] for kind in _ADVICE if engine.endswith(kind)]
     if not notes and not engine.endswith(".db"):
         notes = [f"Sessions are kept by {engine}: end them by its own means."] if apps.is_installed(_SESSIONS) else []
     return Ended(engine=engine, ended=ended, tokens=_found(alias, _TOKENS), notes=tuple(notes))
+
+
+def session_tables() -> set[str]:
+    """Return the names of the tables that sessions are kept in, by whatever kind that is installed."""
+    return {model._meta.db_table for model in _session_models()}
+
+
+def _session_models() -> set[type[Model]]:
+    engine = get_config().session_engine
+    return {model for model in (_session_model(engine), *_django_sessions()) if model is not None}
 
 
 _SESSIONS = "django.contrib.sessions"

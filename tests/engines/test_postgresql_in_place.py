@@ -36,6 +36,7 @@ SOURCE = (
     "INSERT INTO item (name, feels) SELECT 'n ' || g, 'fine' FROM generate_series(1, 200) g",
     'INSERT INTO "odd; \'schema"."odd {"" $$ table" SELECT id, \'2026-01-05\' FROM item',
     "SELECT lo_from_bytea(4711, 'large')",
+    "GRANT SELECT ON item TO pg_monitor",
     "CREATE TABLE erp_backup_note (id serial PRIMARY KEY, text text)",
     "CREATE INDEX odd_name_of_ours ON erp_backup_note (text)",
     "INSERT INTO erp_backup_note (text) VALUES ('before')",
@@ -92,8 +93,10 @@ def test_everything__is_as_in_the_archive_and_the_history_stays(
     with connect(live.database.settings) as connection:
         history = connection.execute(NOTES).fetchall()
         connection.execute("INSERT INTO item (name) VALUES ('next')")
+        rights = connection.execute("SELECT has_table_privilege('pg_monitor', 'item', 'SELECT')").fetchone()
 
     assert () == notes
+    assert (True,) == rights
     assert [("before",), ("after",), ("restored",)] == history
     assert {"public.erp_backup_note"} == {finding.subject for finding in differences}
 

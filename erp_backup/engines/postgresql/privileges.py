@@ -20,6 +20,26 @@ _BETWEEN = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|\\[^\n]*(?:\n|\Z))*")
 _ABOUT_RIGHTS = re.compile(r"GRANT|REVOKE|ALTER DEFAULT PRIVILEGES")
 
 
+# In the schema that every database is born with.
+_FOR_EVERYBODY = re.compile(r" ON SCHEMA public (?:TO|FROM) PUBLIC\Z")
+_OWNS_PUBLIC = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public'"
+_EVERYBODY = """
+SELECT a.privilege_type FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+WHERE n.nspname = 'public' AND a.grantee = 0 ORDER BY 1
+"""
+
+
+def differs_for_everybody(live: Connection, copy: Connection) -> tuple[str, ...]:
+    """Return what everybody may do in the schema ``public`` of one only, in words, if that is not ours to give."""
+    before, now = ({right for (right,) in one.execute(_EVERYBODY).fetchall()} for one in (live, copy))
+    if before == now or copy.execute(_OWNS_PUBLIC).fetchone() == (True,):
+        return ()
+    allowed = ", ".join(sorted(now)) or "nothing"
+    return (
+        f"In the schema public everybody has {allowed}, and not {', '.join(sorted(before)) or 'nothing'} as before.",
+    )
+
+
 def statements_of(runner: ProcessRunner, program: Path, archive: Path, listing: Path) -> list[str]:
     """Return what gives and takes rights in an archive of ours, as single statements; ``listing`` is a file of ours.
 
@@ -50,8 +70,14 @@ def split(script: str) -> Iterator[str]:
 
 
 def give(connection: Connection, statements: Iterable[str]) -> tuple[str, ...]:
-    """Run each statement by itself; return what could not be done, in words: a role may be gone, or not be ours."""
+    """Run each statement by itself; return what could not be done, in words: a role may be gone, or not be ours.
+
+    Up to PostgreSQL 14 the schema ``public`` is the first superuser's, and every archive says something about it: see
+    :func:`differs_for_everybody`.
+    """
     refused: Counter[str] = Counter()
+    if connection.execute(_OWNS_PUBLIC).fetchone() != (True,):
+        statements = [text for text in statements if not _FOR_EVERYBODY.search(text)]
 
     def note(diagnostic: psycopg.errors.Diagnostic) -> None:
         """Where only some of it may be given, the server warns."""

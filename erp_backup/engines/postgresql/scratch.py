@@ -36,7 +36,6 @@ from erp_backup.engines.postgresql.connecting import (
 from erp_backup.engines.postgresql.loading import Loader
 from erp_backup.engines.postgresql.locks import advisory_lock, maintenance_session
 from erp_backup.engines.postgresql.marks import comment_sql
-from erp_backup.engines.postgresql.owners import Owners
 
 PATTERN = re.compile(r"erp_backup_scratch_[0-9a-f]{16}")
 _OURS = "erp_backup: a scratch database"
@@ -100,18 +99,18 @@ class PostgreSQLScratch(Scratch):
         wanted = max(self.major, made_by)
         program, _version = programs.choose(self.tools.runner, "pg_restore", self.tools.program_dirs, wanted)
         statements = privileges.statements_of(self.tools.runner, program, path, self.folder.path / "rights")
-        heir = self._live_owners().heir
         with session(self.settings, purpose="rights") as connection, errors_in_words(self.name):
+            heir, notes = self._like_live(connection)
             refused = owners.hand_over(connection, self.name, heir) if heir else ()
-            return (*refused, *privileges.give(connection, statements))
+            return (*refused, *notes, *privileges.give(connection, statements))
 
-    def _live_owners(self) -> Owners:
-        """Who owns what in the live database; nobody where there is none, or it is damaged."""
+    def _like_live(self, copy: Connection) -> tuple[str, tuple[str, ...]]:
+        """Whom it is handed to, and what cannot be as it is in the live database; nothing where there is none."""
         try:
-            with session(self.live, purpose="rights") as connection, errors_in_words(self.name):
-                return owners.owners_of(connection)
+            with session(self.live, purpose="rights") as live, errors_in_words(self.name):
+                return owners.owners_of(live).heir, privileges.differs_for_everybody(live, copy)
         except BackupError:
-            return Owners()
+            return "", ()
 
     def figures(self, expected: Figures) -> Figures:
         """Measure the copy as the snapshot was measured, on as many sessions."""

@@ -64,6 +64,11 @@ class Command(BackupCommand):
             default="",
             help="a new database, which stays: a name, postgresql://user@host:port/name, or env:VARIABLE with that",
         )
+        where.add_argument(
+            "--in-place",
+            action="store_true",
+            help="into the live database, in one transaction: for servers that forbid renaming; nothing of it is kept",
+        )
         where.add_argument("--tables", default="", help="only these tables, into the live database")
         where.add_argument("--rollback", nargs="?", const="", metavar="NAME", help="take the last switch back")
         where.add_argument("--replaced", action="store_true", help="list the databases that switches have put aside")
@@ -197,10 +202,13 @@ def _request(alias: str, options: dict[str, Any]) -> RestoreRequest:
         RestoreTarget.INTO: bool(options["into"]),
         RestoreTarget.TABLES: bool(options["tables"] or options["schema"]),
         RestoreTarget.SWITCH: options["switch"],
+        RestoreTarget.IN_PLACE: options["in_place"],
     }
     chosen = [target for target, is_chosen in targets.items() if is_chosen] or [RestoreTarget.SWITCH]
     if len(chosen) > 1:
-        raise UsageError("It can go to one place only.", remedy="Give one of --switch, --into and --tables.")
+        raise UsageError(
+            "It can go to one place only.", remedy="Give one of --switch, --into, --in-place and --tables."
+        )
     if options["latest"] and (options["backup"] or options["before"] or options["input_filename"]):
         raise UsageError("--latest and another choice are given.", remedy="Give one of them.")
     return RestoreRequest(

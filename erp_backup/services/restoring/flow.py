@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from erp_backup.core.errors import BackupError, CorruptError, DatabaseError, DifferenceError, ProgramError, RefusedError
 from erp_backup.core.figures import Figures, MeasurementKind, Outcome, Severity
 from erp_backup.core.names import new_identifier
 from erp_backup.core.workspace import Folder
-from erp_backup.engines.base import Engine, Problem, Scratch, Switched, SwitchRequest
+from erp_backup.engines.base import Engine, InPlace, Problem, Scratch, Switched, SwitchRequest
 from erp_backup.models import RestoreStatus, RestoreTarget
 from erp_backup.services import backup as backups
 from erp_backup.services import compat, foreign, leftovers, maintenance, measuring, migrating, tables, verify
@@ -21,6 +22,7 @@ from erp_backup.services.drill import Drill
 from erp_backup.services.environment import Environment
 from erp_backup.services.history import History
 from erp_backup.services.restoring import aftermath as following
+from erp_backup.services.restoring import inplace
 from erp_backup.services.restoring.planning import CHANGES_LIVE, plan_restore, schema_problems
 from erp_backup.services.restoring.recovering import recover
 from erp_backup.services.restoring.request import RestorePlan, RestoreRequest, RestoreResult
@@ -138,6 +140,9 @@ class _Run:
         if engine is not self.engine:
             engine.remove_orphans()
         dump = drill.decode(engine, folder)
+        in_place = engine.in_place()
+        if in_place is not None and self._request.target is RestoreTarget.IN_PLACE:
+            return self._in_place(in_place, drill, dump, folder)
         with engine.scratch(self.plan.backup.manifest.database, folder) as scratch:
             verified = self._verified(drill, scratch, dump)
             if self._request.migrate:
@@ -146,6 +151,40 @@ class _Run:
                 self.notes += scratch.restore_privileges(dump, self.plan.backup.manifest)
             dump.unlink(missing_ok=True)
             return _TARGETS[self._request.target](self, scratch, verified)
+
+    def _in_place(self, in_place: InPlace, drill: Drill, dump: Path, folder: Folder) -> RestoreResult:
+        """Verify beside the live database, where that is allowed, then replace what is in it."""
+        alias, manifest = self._request.database, self.plan.backup.manifest
+        verified, revived = self._proven(drill, dump, folder)
+        belongs = inplace.statements(manifest, alias, self.name, self.safety_backup)
+        with self._closed():
+            self.environment.reporter.phase("restore in place")
+            try:
+                self.notes += in_place.restore(dump, manifest, folder, belongs)
+            except BackupError as error:
+                if not inplace.took_place(alias, self.name):
+                    raise
+                self.problems.append(f"It has taken place, and then: {error}")
+            done, differences = inplace.finish(self.engine, in_place, manifest, alias)
+        report = {**done.report, "revived": revived}
+        result = self._result(verified, report=report)
+        if differences:
+            self.environment.reporter.warning(f"What is live differs from the manifest: {differences[0]}")
+        return self._noted(replace(result, differences=tuple(differences), problems=(*result.problems, *done.problems)))
+
+    def _proven(self, drill: Drill, dump: Path, folder: Folder) -> tuple[VerificationResult, dict[str, Any]]:
+        """Restore beside and compare, and who comes back to life; where no database may be created, neither."""
+        with contextlib.ExitStack() as stack:
+            try:
+                scratch = stack.enter_context(self.engine.scratch(self.plan.backup.manifest.database, folder))
+            except RefusedError as error:
+                self.notes.append(f"It was only read, not restored beside the live database: {error.message}")
+                result = drill.result()
+                read_only = replace(result, level=result.reached)
+                verify.record(self.environment, self.history, read_only, self.started_at)
+                return read_only, inplace.nobody_compared()
+            verified = self._verified(drill, scratch, dump)
+            return verified, inplace.revived(scratch, self._request.database)
 
     def _level(self) -> str:
         """Model checks of the code cannot be asked of an older schema before that is migrated."""
@@ -254,7 +293,13 @@ class _Run:
     def _noted(self, result: RestoreResult) -> RestoreResult:
         now = self.environment.clock.now()
         self.history.finish_restore(
-            self.name, now, RestoreStatus.COMPLETE, safety_backup=self.safety_backup, report=result.report
+            self.name,
+            now,
+            RestoreStatus.COMPLETE,
+            result.exit_code if result.differences else 0,
+            "; ".join(result.differences[:5]),
+            safety_backup=self.safety_backup,
+            report=result.report,
         )
         self.history.event(now, "restore", self.name, result.destination, backup=result.backup)
         return result

@@ -38,9 +38,15 @@ def plan_restore(environment: Environment, engine: Engine, request: RestoreReque
     Raises NoBackupError, UsageError, RefusedError and their kin where the question itself has no answer.
     """
     require_consistent(request)
+    if request.target is RestoreTarget.IN_PLACE and engine.in_place() is None:
+        request = replace(request, target=RestoreTarget.SWITCH)  # which is in place there
     place = _place(engine, request)
     backup = choosing.choose(environment, request)
     has_live, live_problems = _live(engine)
+    if request.target is RestoreTarget.IN_PLACE and not has_live and not live_problems:
+        live_problems = [
+            Problem(message="There is no live database to restore into.", remedy="Use --switch, which makes one.")
+        ]
     problems = [*live_problems, *_problems(environment, place.engine, request, backup)]
     return RestorePlan(
         request=request,
@@ -97,7 +103,7 @@ def _problems(environment: Environment, engine: Engine, request: RestoreRequest,
             message=f"{backup.name} holds {manifest.kind} only: it is no whole state.",
             remedy="Restore a full backup; look into this one by hand (RECOVERY.md in its location says how).",
         )
-    if manifest.excluded_tables and request.target in CHANGES_LIVE:
+    if manifest.excluded_tables and request.target in CHANGES_LIVE - {RestoreTarget.IN_PLACE}:
         yield Problem(
             message=f"It does not hold the rows of {', '.join(manifest.excluded_tables)}: they would be empty.",
             remedy="They stay in the replaced database; copy them from there if they are needed.",
@@ -113,7 +119,11 @@ def _problems(environment: Environment, engine: Engine, request: RestoreRequest,
         yield from _tables(request, manifest)
     yield from schema_problems(request, manifest.figures.migrations)
     yield from _model_checks(environment, backup)
-    yield from engine.restore_preflight(manifest, switch=request.target is RestoreTarget.SWITCH)
+    in_place = engine.in_place()
+    if in_place is not None and request.target is RestoreTarget.IN_PLACE:
+        yield from in_place.preflight(manifest)
+    else:
+        yield from engine.restore_preflight(manifest, switch=request.target is RestoreTarget.SWITCH)
 
 
 def _found(step: Callable[[], object], *kinds: type[BackupError]) -> Iterator[Problem]:
@@ -159,13 +169,16 @@ def schema_problems(request: RestoreRequest, migrations: Sequence[str]) -> Itera
     except VersionError as error:
         yield Problem(message=error.message, remedy=error.remedy, error=VersionError)
         return
-    is_switch = request.target is RestoreTarget.SWITCH
+    takes_over = request.target in {RestoreTarget.SWITCH, RestoreTarget.IN_PLACE}
     behind = [f"{app.app}.{name}" for app in compared.behind for name in app.unapplied]
-    if behind and request.target in MIGRATABLE and not request.migrate:
+    if behind and request.target in {*MIGRATABLE, RestoreTarget.IN_PLACE} and not request.migrate:
+        can_migrate = request.target in MIGRATABLE
         yield Problem(
             message=f"Its schema is older than the code: {_listed(behind)} would have to be applied.",
-            remedy="Add --migrate: it is migrated beside the live database and verified before it takes its place.",
-            severity=Severity.FAILED if is_switch else Severity.NOTE,
+            remedy="Add --migrate: it is migrated beside the live database and verified before it takes its place."
+            if can_migrate
+            else "Restore in place with the release that it was made with, then migrate; or use --switch --migrate.",
+            severity=Severity.FAILED if takes_over else Severity.NOTE,
         )
     ahead = [f"{app.app}.{name}" for app in compared.ahead for name in app.unknown]
     if ahead and request.target is not RestoreTarget.INTO:
@@ -203,8 +216,9 @@ def _steps(request: RestoreRequest, place: Place, *, has_live: bool, is_foreign:
     if request.target in CHANGES_LIVE and has_live:
         yield "back up the live database as it is now" if request.safety_backup else "NO safety backup is taken"
     where = "beside the live database" if place.name == place.shown else f"at the server of {place.shown}"
+    allowed = ", where that is allowed," if request.target is RestoreTarget.IN_PLACE else ""
     how = "ask its model checks" if is_foreign else "compare everything with the manifest"
-    yield f"restore {where} and {how}"
+    yield f"restore {where}{allowed} and {how}"
     if request.migrate:
         yield "migrate the restored database and run the model checks"
     if request.target is RestoreTarget.INTO:
@@ -221,8 +235,17 @@ def _switch_steps(request: RestoreRequest, has_live: bool) -> Iterator[str]:  # 
     yield "check through a fresh connection" + (", maintenance mode off" if request.maintenance else "")
 
 
+def _in_place_steps(request: RestoreRequest, _has_live: bool) -> Iterator[str]:  # noqa: FBT001 - called by table
+    if request.maintenance:
+        yield "maintenance mode on"
+    yield "IN PLACE, in one transaction: drop what the live database has (but the history), restore, compare, commit;"
+    yield "everybody waits while that runs, and only the safety backup leads back"
+    yield "compare the live database with the manifest" + (", maintenance mode off" if request.maintenance else "")
+
+
 _LAST_STEPS: Mapping[RestoreTarget, Callable[[RestoreRequest, bool], Iterable[str]]] = {
     RestoreTarget.SWITCH: _switch_steps,
+    RestoreTarget.IN_PLACE: _in_place_steps,
     RestoreTarget.TABLES: lambda request, _: [
         f"replace the rows of {', '.join((*request.tables, *request.schemas))} in one transaction"
     ],

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from erp_backup.core.errors import UsageError
+from erp_backup.core.errors import DifferenceError, RefusedError, UsageError
 from erp_backup.core.figures import Severity
 from erp_backup.engines.base import Place, Problem, Replaced
 from erp_backup.models import RestoreTarget
@@ -84,11 +84,14 @@ class RestoreResult:
     report: dict[str, Any]
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()  # what could not be done beside it: then the run is partial
+    differences: tuple[str, ...] = ()  # between what is live now and the manifest, after a restore in place
     milliseconds: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 when something beside the restore failed."""
+        """0, 6 when what is live differs from the manifest, or 3 when something beside the restore failed."""
+        if self.differences:
+            return DifferenceError.exit_code
         return 3 if self.problems else 0
 
 
@@ -101,5 +104,10 @@ def require_consistent(request: RestoreRequest) -> None:
         raise UsageError("The new database has no name.", remedy="Use --into NAME.")
     if request.target is RestoreTarget.TABLES and not (request.tables or request.schemas):
         raise UsageError("No table is named.", remedy="Use --tables a,b.")
+    if request.target is RestoreTarget.IN_PLACE and not request.safety_backup:
+        raise RefusedError(
+            "A restore in place keeps nothing of what it replaces: the safety backup is the only way back.",
+            remedy="Leave --no-safety-backup out.",
+        )
     if request.migrate and request.target not in {RestoreTarget.SWITCH, RestoreTarget.INTO}:
         raise UsageError("--migrate goes with --switch and --into only.")
