@@ -59,10 +59,9 @@ def _running(alias: str) -> list[str]:
 
 def _mark_dead(environment: Environment, history: History, name: str) -> None:
     now = environment.clock.now()
-    history.finish_restore(name, now, RestoreStatus.FAILED, _DIED.exit_code, str(_DIED))
-    history.event_once(now, "restore failed", name, str(_DIED))
-
-
-_DIED = RestoreDiedError(
-    "Its process ended before it was done.", remedy="The live database is as it was; nothing of it is left."
-)
+    died = RestoreDiedError(
+        "Its process ended before it was done.",
+        remedy="The live database is as it was; a new one that it may just have named, with --into, is there.",
+    )
+    history.finish_restore(name, now, RestoreStatus.FAILED, died.exit_code, str(died))
+    history.event_once(now, "restore failed", name, str(died))
