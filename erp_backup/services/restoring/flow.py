@@ -28,6 +28,7 @@ from erp_backup.services.restoring.planning import CHANGES_LIVE, plan_restore
 from erp_backup.services.restoring.recovering import recover
 from erp_backup.services.restoring.request import RestorePlan, RestoreRequest, RestoreResult
 from erp_backup.services.restoring.taking import Taking
+from erp_backup.services.tables import TablesResult
 from erp_backup.services.verification import VerificationResult, VerifyRequest
 
 
@@ -227,7 +228,7 @@ class _Run:
         done = tables.restore_tables(self.environment, self.engine, scratch, manifest, names, note=self._note_inside)
         return self._noted(self._result(verified, report=done.report))
 
-    def _note_inside(self, bridge: Bridge, done: tables.TablesResult) -> None:
+    def _note_inside(self, bridge: Bridge, done: TablesResult) -> None:
         """Note the end in the very transaction that the rows are committed in, where the history lives there."""
         if router.db_for_write(Restore) == self._request.database:
             now = self.environment.clock.now()
