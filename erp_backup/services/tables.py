@@ -5,7 +5,7 @@ Rows of other tables that refer to them stay: rows are compared by primary key, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -66,14 +66,22 @@ class TablesResult:
 
 
 def restore_tables(
-    environment: Environment, engine: Engine, scratch: Scratch, manifest: Manifest, tables: Sequence[str]
+    environment: Environment,
+    engine: Engine,
+    scratch: Scratch,
+    manifest: Manifest,
+    tables: Sequence[str],
+    *,
+    note: Callable[[Bridge, TablesResult], None] = lambda _bridge, _result: None,
 ) -> TablesResult:
     """Replace the rows of ``tables`` (names as in the database, ``schema.name`` where it has schemas) by the backup's.
 
     One transaction of the live database, its triggers not fired, its foreign keys and model checks asked at the end:
-    all of it or nothing. ``scratch`` is the restored and verified copy. Raises UsageError for a table that does not
-    exist, RefusedError for one that is not what it was and where rows would refer to nothing (naming the tables, with
-    counts), DifferenceError for a rule of the ERP that would be broken, LockedError for what others hold.
+    all of it or nothing. ``note`` is called inside it, at its end. ``scratch`` is the restored and verified copy.
+
+    Raises UsageError for a table that does not exist, RefusedError for one that is not what it was and where rows would
+    refer to nothing (naming the tables, with counts), DifferenceError for a rule of the ERP that would be broken,
+    LockedError for what others hold.
     """
     names = [_split(name, engine) for name in dict.fromkeys(tables)]
     if not names:
@@ -87,7 +95,9 @@ def restore_tables(
         changes = replacement.run()
         after = checking.measure_inside(environment, bridge.alias, database)
         checks = require_unbroken(tuple(checking.changes_between(before, after)), _MORE_TABLES)
-    return TablesResult(tables=tuple(changes), checks=checks)
+        result = TablesResult(tables=tuple(changes), checks=checks)
+        note(bridge, result)
+    return result
 
 
 _MORE_TABLES = "Nothing was changed. Name the tables that belong to them as well, or restore the whole database."

@@ -247,6 +247,21 @@ class TestKills:
         assert_nothing_lost_or_doubled(history, after)
         scene.assert_nothing_left(after)
 
+    def test_tables_written__said_in_the_same_transaction(self, scene: Scene) -> None:
+        """Killed right after the rows were committed: the history knows."""
+        _before, history = scene.change()
+        arguments = ("dbrestore", scene.erp.backup, "--tables", "users", "--noinput", "-q")
+        said = scene.start("tables written", str(int(signal.SIGKILL)), *arguments).communicate()
+        result = scene.run_next("dbbackup", "-q")
+        after = told(scene.erp)
+        own = [after.restores[name][0] for name in after.restores.keys() - history.restores.keys()]
+
+        assert 0 == result.returncode, str(result)
+        assert ["complete"] == own, said
+        assert [(0,)] == scene.erp.sql("SELECT count(*) FROM users WHERE id = 2 AND NOT is_active")
+        assert_nothing_lost_or_doubled(history, after)
+        scene.assert_nothing_left(after)
+
 
 class TestServerStops:
     """The server crashes."""

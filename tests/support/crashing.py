@@ -2,8 +2,8 @@
 
 The moments are the calls of the reporter: every phase, every chunk of the dump, the end; EVENT may be a phase's name.
 The reporter is one of the things that a run's environment takes from outside. `EVENT SIGNAL COMMAND ...` and
-`count COMMAND ...` do the same with a command of ours; counting prints the names of the moments. There are two more of
-them where no phase begins: when an engine has switched, and when it has settled that.
+`count COMMAND ...` do the same with a command of ours; counting prints the names of the moments. There are more of them
+where no phase begins: when an engine has switched, when it has settled that, when tables were written.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Dying:
 def told(step: Callable[..., Any], name: str, reporter: Dying) -> Callable[..., Any]:
     """Return ``step``, after which the reporter is told of it: no phase begins there."""
 
-    def done(*arguments: Any) -> Any:
-        result = step(*arguments)
+    def done(*arguments: Any, **options: Any) -> Any:
+        result = step(*arguments, **options)
         reporter.phase(name)
         return result
 
@@ -72,10 +72,12 @@ def command(reporter: Dying, arguments: list[str]) -> None:
     from erp_backup.engines.postgresql import PostgreSQL
     from erp_backup.engines.sqlite import SQLite
     from erp_backup.management import base
+    from erp_backup.services import tables
 
     for engine in (PostgreSQL, SQLite):
         for step, said in (("switch", "switched"), ("switch_back", "switched"), ("settle_switch", "settled")):
             setattr(engine, step, told(getattr(engine, step), said, reporter))
+    tables.restore_tables = told(tables.restore_tables, "tables written", reporter)
     base.choose_reporter = lambda *_, **__: reporter
     execute_from_command_line(["manage.py", *arguments])
     sys.stdout.write(json.dumps(reporter.names))

@@ -10,12 +10,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from django.db import router
+
 from erp_backup.core.errors import BackupError, CorruptError, DatabaseError, DifferenceError, ProgramError, RefusedError
 from erp_backup.core.figures import Figures, MeasurementKind, Outcome, Severity
 from erp_backup.core.names import new_identifier
 from erp_backup.core.workspace import Folder
 from erp_backup.engines.base import Engine, InPlace, Problem, Scratch, Switched, SwitchRequest
-from erp_backup.models import RestoreStatus, RestoreTarget
+from erp_backup.engines.bridging import Bridge
+from erp_backup.models import Event, Restore, RestoreStatus, RestoreTarget
 from erp_backup.services import backup as backups
 from erp_backup.services import compat, foreign, leftovers, maintenance, measuring, migrating, tables, verify
 from erp_backup.services.drill import Drill
@@ -27,6 +30,7 @@ from erp_backup.services.restoring.planning import CHANGES_LIVE, plan_restore, s
 from erp_backup.services.restoring.recovering import recover
 from erp_backup.services.restoring.request import RestorePlan, RestoreRequest, RestoreResult
 from erp_backup.services.restoring.taking import Taking
+from erp_backup.services.tables import TablesResult
 from erp_backup.services.verification import VerificationResult, VerifyRequest
 
 
@@ -287,8 +291,19 @@ class _Run:
         manifest = self.plan.backup.manifest
         schemas = self._request.schemas
         names = (*self._request.tables, *(t.label for t in manifest.figures.tables if t.schema in schemas))
-        done = tables.restore_tables(self.environment, self.engine, scratch, manifest, names)
+        done = tables.restore_tables(self.environment, self.engine, scratch, manifest, names, note=self._note_inside)
         return self._noted(self._result(verified, report=done.report))
+
+    def _note_inside(self, bridge: Bridge, done: TablesResult) -> None:
+        """Note the end in the very transaction that the rows are committed in, where the history lives there."""
+        if router.db_for_write(Restore) == self._request.database:
+            now = self.environment.clock.now()
+            columns = {"safety_backup": self.safety_backup, "report": done.report}
+            restore = Restore.objects.using(bridge.alias).filter(name=self.name)
+            if restore.update(status=RestoreStatus.COMPLETE, finished_at=now, exit_code=0, **columns):
+                said = {"kind": "restore", "subject": self.name, "message": self.plan.database_name}
+                data = {"backup": self.plan.backup.name}
+                Event.objects.using(bridge.alias).create(at=now, actor=self.environment.actor, data=data, **said)
 
     def _noted(self, result: RestoreResult) -> RestoreResult:
         now = self.environment.clock.now()
@@ -301,7 +316,7 @@ class _Run:
             safety_backup=self.safety_backup,
             report=result.report,
         )
-        self.history.event(now, "restore", self.name, result.destination, backup=result.backup)
+        self.history.event_once(now, "restore", self.name, result.destination, backup=result.backup)
         return result
 
     def _result(

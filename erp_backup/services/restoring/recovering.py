@@ -6,7 +6,7 @@ import os
 
 from django.db import DatabaseError, InterfaceError
 
-from erp_backup.core.errors import BackupError, LockedError
+from erp_backup.core.errors import BackupError, InterruptedBySignal, LockedError
 from erp_backup.engines.base import Engine
 from erp_backup.models import Restore, RestoreStatus
 from erp_backup.services import maintenance
@@ -28,7 +28,7 @@ def recover(environment: Environment, engine: Engine, history: History, alias: s
     if switched is not None:
         environment.reporter.note(f"The restore {switched.restore} had switched and then died: completing it.")
         aftermath.finish(environment, engine, history, switched, alias)
-    for name in _running(alias):
+    for name in _running(engine, alias):
         if switched is None or name != switched.restore:
             _mark_dead(environment, history, name)
     maintenance.leave_stale(environment)
@@ -38,7 +38,7 @@ def recover(environment: Environment, engine: Engine, history: History, alias: s
 def recover_dead(environment: Environment, engine: Engine, history: History, alias: str) -> None:
     """Do that for a run that needs no lock itself, where anything tells of a dead run. A living one is left alone."""
     closed = maintenance.state(environment.config)
-    if not _running(alias) and not (closed is not None and closed.is_stale):
+    if not _running(engine, alias) and not (closed is not None and closed.is_stale):
         return
     holder = f"recovery (process {os.getpid()} on {environment.config.host})"
     try:
@@ -48,8 +48,15 @@ def recover_dead(environment: Environment, engine: Engine, history: History, ali
         environment.reporter.note(str(error))
 
 
-def _running(alias: str) -> list[str]:
-    """The restores that are noted as running: nobody's, for who holds the lock."""
+def _running(engine: Engine, alias: str) -> list[str]:
+    """The restores that are noted as running: nobody's, for who holds the lock. A missing file is not looked into."""
+    try:
+        if not engine.has_live():
+            return []
+    except InterruptedBySignal:
+        raise
+    except BackupError:  # whoever needs the database says what is wrong with it
+        return []
     running = Restore.objects.filter(database=alias, status=RestoreStatus.RUNNING)
     try:
         return list(running.values_list("name", flat=True))
@@ -59,10 +66,9 @@ def _running(alias: str) -> list[str]:
 
 def _mark_dead(environment: Environment, history: History, name: str) -> None:
     now = environment.clock.now()
-    history.finish_restore(name, now, RestoreStatus.FAILED, _DIED.exit_code, str(_DIED))
-    history.event_once(now, "restore failed", name, str(_DIED))
-
-
-_DIED = RestoreDiedError(
-    "Its process ended before it was done.", remedy="The live database is as it was; nothing of it is left."
-)
+    died = RestoreDiedError(
+        "Its process ended before it was done.",
+        remedy="The live database is as it was; a new one that it may just have named, with --into, is there.",
+    )
+    history.finish_restore(name, now, RestoreStatus.FAILED, died.exit_code, str(died))
+    history.event_once(now, "restore failed", name, str(died))
