@@ -51,8 +51,7 @@ def recover_dead(environment: Environment, engine: Engine, history: History, ali
 def _running(engine: Engine, alias: str) -> list[str]:
     """The restores that are noted as running: nobody's, for who holds the lock. A missing file is not looked into."""
     try:
-        if not engine.has_live():
-            return []
+        engine.facts()
     except InterruptedBySignal:
         raise
     except BackupError:  # whoever needs the database says what is wrong with it
