@@ -43,7 +43,7 @@ def lines_of_plan(plan: RestorePlan, *, width: int) -> Iterator[str]:
     size = format_size(manifest.archive.size)
     holds = f"{format_count(len(tables))} tables, {rows} rows, {size}" if tables else f"{size}; nobody counted its rows"
     yield from _said("holds", holds, width)
-    yield from _said("goes to", plan.request.into or plan.database_name, width)
+    yield from _said("goes to", plan.place.shown, width)
     if plan.restore_seconds is not None:
         drilled = format_duration(timedelta(seconds=plan.restore_seconds))
         yield from _said("takes", f"{drilled} to restore, as its last drill measured", width)

@@ -95,7 +95,7 @@ def test_no_database_may_be_created__read_before_and_compared_after(erp: Erp, po
 
     assert 9 == refused.returncode
     assert rows_of(erp.state) == rows_of(erp.content)
-    assert "was restored in place" in result.stdout
+    assert "was restored into" in result.stdout
     assert "only read, not restored beside" in result.stdout
     assert "was not compared" in result.stdout
 

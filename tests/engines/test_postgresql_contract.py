@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ class TestContract(EngineContract):
     """PostgreSQL keeps the contract."""
 
     @pytest.fixture
-    def engine(self, pg_database: dict[str, Any]) -> Engine:
-        """The engine of an empty database that an ordinary role owns."""
-        return engine_of(pg_database)
+    def engine(self, pg_database: dict[str, Any], postgres: Cluster) -> Iterator[Engine]:
+        """The engine of an empty database that an ordinary role owns; what a test keeps goes with it."""
+        yield engine_of(pg_database)
+        for name in postgres.databases():
+            if name.startswith("erp_backup_scratch_"):
+                postgres.drop_database(name)
 
     @pytest.fixture
     def execute(self) -> Execute:

@@ -23,7 +23,7 @@ RESULT = RestoreResult(
 
 def test_differences__exit_6_and_the_safety_backup_is_named() -> None:
     """Whatever else was wrong."""
-    text = "\n".join(lines_of(RESULT))
+    text = "\n".join(lines_of(RESULT, width=200))
 
     assert 6 == RESULT.exit_code == data_of(RESULT)["exit_code"]
     assert "table public.item: 5 / 4" in text

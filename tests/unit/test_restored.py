@@ -9,7 +9,7 @@ import pty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.core.management.base import BaseCommand, OutputWrapper
@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand, OutputWrapper
 from erp_backup.core.errors import RefusedError
 from erp_backup.core.figures import Severity
 from erp_backup.core.jsondata import to_data
-from erp_backup.engines.base import Problem, Replaced
+from erp_backup.engines.base import Engine, Place, Problem, Replaced
 from erp_backup.management.confirming import require_confirmation
 from erp_backup.management.restored import data_of, lines_of, lines_of_plan, lines_of_replaced
 from erp_backup.models import RestoreTarget
@@ -45,7 +45,11 @@ def said(result: RestoreResult, width: int = 80) -> str:
 def plan_of(*problems: Problem, **request: Any) -> RestorePlan:
     """Return a plan with these problems."""
     manifest = sample_manifest()
+    shown = request.get("into", "erp")
+    place = Place(engine=cast("Engine", None), name=shown, shown=shown)
     return RestorePlan(
+        place=place,
+        destination=shown,
         request=RestoreRequest(database="default", **request),
         backup=Found(manifest=manifest, sha256="", copies=()),
         database_name="erp",

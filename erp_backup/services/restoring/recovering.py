@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError
 
 from erp_backup.core.errors import BackupError, InterruptedBySignal, LockedError
@@ -59,7 +60,7 @@ def _running(engine: Engine, alias: str) -> list[str]:
     running = Restore.objects.filter(database=alias, status=RestoreStatus.RUNNING)
     try:
         return list(running.values_list("name", flat=True))
-    except (DatabaseError, InterfaceError):
+    except (DatabaseError, InterfaceError, ImproperlyConfigured):  # the last: an empty `default`
         return []
 
 
