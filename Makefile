@@ -38,7 +38,7 @@ bench: .venv/installed ## Measure the ratios of docs/architecture.md on this mac
 .PHONY: faults
 faults: export ERP_BACKUP_FAULTS = full
 faults: .venv/installed ## Run the fault-injection campaign in full: every moment, every system call (long)
-	.venv/bin/pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal tests/faults tests/integration $(PYTEST_ARGS)
+	.venv/bin/pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal tests/faults tests/integration tests/commands $(PYTEST_ARGS)
 
 .PHONY: clean
 clean: ## Remove what checks and tests leave; the demo's database and backups stay

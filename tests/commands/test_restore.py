@@ -17,6 +17,7 @@ from tests.support.content import content_of, rows_of
 from tests.support.host import REPOSITORY, Host
 from tests.support.postgres import Cluster, temporary_database
 from tests.support.restoring import Erp, made
+from tests.support.tiers import some
 
 USERS = "from django.contrib.auth import get_user_model as m; U = m(); "
 
@@ -177,6 +178,7 @@ class TestSuperuser:
                 postgres.drop_database(kept["name"])
 
 
+@pytest.mark.parametrize("shared", some(["sqlite", "postgresql"], 2), indirect=True)
 class TestAsking:
     """Enter is no."""
 
@@ -342,6 +344,7 @@ def newer_release(folder: Path, operation: str) -> dict[str, str]:
     return {"NEWER_RELEASE": str(package.parent)}
 
 
+@pytest.mark.parametrize("shared", some(["sqlite", "postgresql"], 2), indirect=True)
 def test_json__is_one_document(erp: Erp) -> None:
     """Also of an error."""
     result = erp.restore("nosuch", "--json", check=False)

@@ -14,6 +14,7 @@ from tests.support.erp import Erp
 from tests.support.host import Host
 from tests.support.pg_engine import eventually
 from tests.support.postgres import Cluster, temporary_database
+from tests.support.tiers import some
 from tests.support.zoo import FILL, SETTINGS, write_zoo
 
 IS_FULL = os.environ.get("ERP_BACKUP_FAULTS") == "full"
@@ -210,6 +211,7 @@ class TestRelations:
         erp.sql("DELETE FROM zoo_log", "DELETE FROM zoo_animal WHERE name = 'next'")
 
 
+@pytest.mark.parametrize("erp", some(["postgresql", "sqlite"], 2), indirect=True)
 class TestConflicts:
     """Live rows that are in the way are found before anything is written."""
 
@@ -325,6 +327,7 @@ class TestConfirmation:
         assert before == erp.state(*ZOO)
 
 
+@pytest.mark.parametrize("erp", some(["postgresql", "sqlite"], 2), indirect=True)
 class TestExport:
     """The missing rows as a file, for the stock program or a spreadsheet."""
 

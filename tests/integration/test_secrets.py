@@ -26,6 +26,7 @@ from tests.support.host import Host, Result, write_host_project
 from tests.support.postgres import Cluster
 from tests.support.programs import BAD_DUMPS, fake_program
 from tests.support.sampling import Canary, Sampler, Sighting, loose_modes
+from tests.support.tiers import some
 
 # What a password may hold that quoting gets wrong; and what no encoding of it would change.
 ODD = "p:\\'\" %40$"
@@ -241,6 +242,8 @@ SLOW = 'sleep 0.3; exec "$REAL" "$@"'
 # Says all that it was told, and dies: an error message of ours repeats the end of what a program says.
 NOISY = 'env >&2; echo "$0 $*" >&2; echo "pg_dump: error: it died of talking" >&2; exit 1'
 
+NONSENSE = {"sslmode": "nonsense"}
+
 
 class TestSampler:
     """The control: what looks for secrets finds them."""
@@ -356,10 +359,16 @@ class TestBadRuns:
         watched.assert_tidy()
         return result
 
-    @pytest.mark.parametrize("command", ["dbbackup", "verifybackup"])
     @pytest.mark.parametrize(
-        ("key", "value"),
-        [("HOST", "no-such-host.invalid"), ("PORT", "1"), ("PORT", "x"), ("OPTIONS", {"sslmode": "nonsense"})],
+        ("command", "key", "value"),
+        some(
+            [
+                (command, *entry)
+                for entry in [("HOST", "no-such-host.invalid"), ("PORT", "1"), ("PORT", "x"), ("OPTIONS", NONSENSE)]
+                for command in ("dbbackup", "verifybackup")
+            ],
+            3,
+        ),
     )
     def test_server_out_of_reach__nothing_seen(self, watched: Watched, command: str, key: str, value: object) -> None:
         """The database's entry is what such an error is about."""
@@ -409,7 +418,7 @@ class TestBadRuns:
         assert [] == watched.canaries.found_in(str(result))
         watched.assert_tidy()
 
-    @pytest.mark.parametrize("body", [BAD_DUMPS["before"], BAD_DUMPS["amid"], BAD_DUMPS["after"], NOISY])
+    @pytest.mark.parametrize("body", some([BAD_DUMPS["before"], BAD_DUMPS["amid"], BAD_DUMPS["after"], NOISY], 3))
     def test_dying_pg_dump__nothing_seen(self, watched: Watched, body: str) -> None:
         """Also when it repeats all that it was told."""
         self.check(watched, 20, "dbbackup", PROGRAM_DIRS=watched.programs("pg_dump", f"sleep 0.2; {body}"))
@@ -434,7 +443,7 @@ class TestBadRuns:
 
         assert [] == other.found_in(str(result))
 
-    @pytest.mark.parametrize("spoil", ["cut", "changed", "twice"])
+    @pytest.mark.parametrize("spoil", some(["cut", "changed", "twice"], 2))
     def test_damaged_key__nothing_seen(self, watched: Watched, canaries: Secrets, spoil: str) -> None:
         """A parser's error may quote what it could not read."""
         text = canaries.identity_text
@@ -444,8 +453,17 @@ class TestBadRuns:
 
         self.check(watched, 8, "verifybackup")
 
-    @pytest.mark.parametrize("command", ["dbbackup", "verifybackup", "check"])
-    @pytest.mark.parametrize("setting", ["RECIPIENTS", "IDENTITY_FILE"])
+    @pytest.mark.parametrize(
+        ("command", "setting"),
+        some(
+            [
+                (command, setting)
+                for setting in ("RECIPIENTS", "IDENTITY_FILE")
+                for command in ("dbbackup", "verifybackup", "check")
+            ],
+            3,
+        ),
+    )
     def test_secret_key_in_the_settings__nothing_seen(
         self, watched: Watched, canaries: Secrets, command: str, setting: str
     ) -> None:
