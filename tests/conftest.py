@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from erp_backup.conf import get_config
 from tests.support.host import Host
 from tests.support.postgres import Cluster, temporary_database
 
@@ -19,6 +20,12 @@ OWNER = "erp_owner"
 # A shell starts background jobs with SIGINT ignored, and children inherit that: here it means what it always means.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def settings_read_anew() -> None:
+    """Let no test meet the settings as another one had read them while it had changed them."""
+    get_config.cache_clear()
 
 
 @pytest.fixture(scope="session")
