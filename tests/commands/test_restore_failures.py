@@ -21,9 +21,9 @@ from tests.support.host import REPOSITORY
 from tests.support.postgres import Cluster
 from tests.support.programs import fake_program
 from tests.support.restoring import Erp, made
+from tests.support.tiers import IS_FULL
 
-FULL = os.environ.get("ERP_BACKUP_FAULTS") == "full"
-PERCENT = range(0, 100, 10) if FULL else (30, 90)
+PERCENT = range(0, 100, 10) if IS_FULL else (30, 90)
 SETTINGS = """
 ERP_BACKUP = {{
     **ERP_BACKUP,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,9 +12,10 @@ import pytest
 from tests.support import leftovers
 from tests.support.host import REPOSITORY, Host
 from tests.support.postgres import Cluster, temporary_database
+from tests.support.tiers import IS_FULL
 
 # All moments in `make faults`; in CI every fifth one, others for each of the two signals.
-EVERY = 1 if os.environ.get("ERP_BACKUP_FAULTS") == "full" else 5
+EVERY = 1 if IS_FULL else 5
 SYSTEM_CALLS = "fsync,fdatasync,link,linkat,unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,rmdir,ftruncate"
 
 

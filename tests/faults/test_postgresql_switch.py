@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import signal
 import subprocess
@@ -26,13 +25,13 @@ from tests.support.machine import Account
 from tests.support.pg_engine import connect, engine_of, eventually, job
 from tests.support.postgres import Cluster, temporary_database
 from tests.support.switching import AT, comment, marker, nothing_left, put, relatives, request, restored
+from tests.support.tiers import IS_FULL
 
-FULL = os.environ.get("ERP_BACKUP_FAULTS") == "full"
-KILLS = 200 if FULL else 7
+KILLS = 200 if IS_FULL else 7
 # Moments counted from the end: 2 is after the COMMIT, 3 while it is under way, 4 before it, 11 after the first rename.
-LATE = range(2, 26) if FULL else (2, 3, 4, 9, 11)
-STOPS = 20 if FULL else 2
-CLIENTS = 50 if FULL else 12
+LATE = range(2, 26) if IS_FULL else (2, 3, 4, 9, 11)
+STOPS = 20 if IS_FULL else 2
+CLIENTS = 50 if IS_FULL else 12
 DYING = """
     from tests.support.switching import switch_and_die
     switch_and_die(engine, folder, {restore!r}, {fatal})

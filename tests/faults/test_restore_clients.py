@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -17,10 +16,10 @@ from tests.support.pg_engine import connect
 from tests.support.postgres import Cluster
 from tests.support.restoring import Erp, made
 from tests.support.sqlite import run
+from tests.support.tiers import IS_FULL
 
-FULL = os.environ.get("ERP_BACKUP_FAULTS") == "full"
-CLIENTS = 50 if FULL else 12
-MODES = ("wal", "delete", "truncate", "persist") if FULL else ("wal",)
+CLIENTS = 50 if IS_FULL else 12
+MODES = ("wal", "delete", "truncate", "persist") if IS_FULL else ("wal",)
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ from tests.support.host import REPOSITORY, Result
 from tests.support.pg_engine import eventually
 from tests.support.postgres import Cluster
 from tests.support.restoring import Erp, made
+from tests.support.tiers import IS_FULL
 from tests.support.told import Told, assert_nothing_lost_or_doubled, told
 
-FULL = os.environ.get("ERP_BACKUP_FAULTS") == "full"
-RANDOM_KILLS = 200 if FULL else 1
-STOPS = 20 if FULL else 1
+RANDOM_KILLS = 200 if IS_FULL else 1
+STOPS = 20 if IS_FULL else 1
 # The phases in CI; all moments in full.
 PHASES = ("safety backup", "switch", "switched", "settled")
 # System calls of CI, counted from the end: after the notes, after the switch, around it.
@@ -189,7 +189,7 @@ class TestKills:
     def test_moments_of_the_run__old_or_new_and_the_next_run_makes_it_whole(self, scene: Scene) -> None:
         """At what the reporter is told: in CI at the beginning of the phases that matter most."""
         names = scene.whole().names
-        moments: list[object] = [*range(1, len(names) + 1)] if FULL else [*PHASES]
+        moments: list[object] = [*range(1, len(names) + 1)] if IS_FULL else [*PHASES]
         scene.outcomes.clear()
         for moment in moments:
             before = scene.change()
@@ -218,7 +218,7 @@ class TestKills:
     def test_system_calls__old_or_new_and_the_next_run_makes_it_whole(self, scene: Scene) -> None:
         """At calls that write, rename, unlink, bring to the disk or send to the server: every one in full."""
         calls = scene.whole().calls
-        numbers = range(1, calls + 1) if FULL else [calls - late for late in LATE]
+        numbers = range(1, calls + 1) if IS_FULL else [calls - late for late in LATE]
         for number in numbers:
             before = scene.change()
             inject = f"inject={SYSTEM_CALLS}:signal=KILL:when={number}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -30,8 +29,8 @@ from tests.support.lite_switch import (
     switch,
 )
 from tests.support.sqlite import create, run
+from tests.support.tiers import IS_FULL
 
-IS_FULL = os.environ.get("ERP_BACKUP_FAULTS") == "full"
 EVERY = 1 if IS_FULL else 15
 RANDOM_KILLS = 200 if IS_FULL else 0
 SYSTEM_CALLS = (

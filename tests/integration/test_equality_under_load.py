@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from psycopg.conninfo import make_conninfo
 from tests.support import leftovers
 from tests.support.host import REPOSITORY, Host
 from tests.support.postgres import Cluster
+from tests.support.tiers import IS_FULL
 
-ROUNDS = 10 if os.environ.get("ERP_BACKUP_FAULTS") == "full" else 3
+ROUNDS = 10 if IS_FULL else 3
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
 from collections.abc import Iterator
 
@@ -14,10 +13,9 @@ from tests.support.erp import Erp
 from tests.support.host import Host
 from tests.support.pg_engine import eventually
 from tests.support.postgres import Cluster, temporary_database
-from tests.support.tiers import some
+from tests.support.tiers import IS_FULL, some
 from tests.support.zoo import FILL, SETTINGS, write_zoo
 
-IS_FULL = os.environ.get("ERP_BACKUP_FAULTS") == "full"
 REFUSED, USAGE = 9, 2
 APPLY = ("--apply", "--noinput", "--no-safety-backup")
 
